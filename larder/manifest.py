@@ -22,6 +22,7 @@ from larder.layout import Digest, is_digest
 VERSION: Final = "1"
 _NAME_MAX_BYTES: Final = 255
 _PATH_MAX_BYTES: Final = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -102,7 +103,7 @@ def path_fault(path: str) -> str | None:
         return f"path {path!r} is not valid Unicode"
     if len(encoded) > _PATH_MAX_BYTES:
         return f"path {path[:60]!r}… is longer than {_PATH_MAX_BYTES} bytes"
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in path):
+    if _CONTROL.search(path):
         return f"path {path!r} holds a control character"
     if path.startswith("/"):
         return f"path {path!r} is absolute"

@@ -1,0 +1,382 @@
+"""The catalog: the one document an admin edits.
+
+`Catalog` and its parts are both the document's schema and the values the programs use: frozen,
+with the document's camelCase keys as aliases. `read_catalog` is the only way in: every mistake of
+a document is in one `CatalogError`, each with line, path and what is accepted; rules that span
+several fields or entries are in `larder.catalog_rules`.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from larder.errors import CatalogError
+from larder.identity import Identity, identity_of
+from larder.layout import Key
+from larder.quantities import Share, parse_duration, parse_quantity, parse_share
+from larder.storage_uri import DEFAULT_ENDPOINTS, scheme_of
+from larder.yaml_tree import Path, YamlFault, YamlTree, read_yaml
+
+API_VERSION: Final = "larder.dev/v1alpha1"
+KIND: Final = "Catalog"
+ANY_ENDPOINT: Final = "any"
+ANY_NAMESPACE: Final = "*"
+
+
+def _text(value: object) -> object:
+    """A plain number where text is meant is text (`revision: 1234567`)."""
+    return str(value) if type(value) is int else value
+
+
+def _quantity(value: object) -> object:
+    return parse_quantity(str(value)) if type(value) in {int, str} else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration(str(value)) if type(value) in {int, str} else value
+
+
+def _share(value: object) -> object:
+    return parse_share(str(value)) if type(value) in {int, str} else value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Bytes = Annotated[int, BeforeValidator(_quantity, json_schema_input_type=str | int)]
+Seconds = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str)]
+Amount = Annotated[Share, BeforeValidator(_share, json_schema_input_type=str)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+Count = Annotated[int, Field(ge=1, le=64)]
+Name = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+]
+
+
+class _Part(BaseModel):
+    """A part of the document: unknown keys are refused, nothing changes after reading."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
+
+
+T = TypeVar("T", bound=_Part)
+
+
+class Eviction(_Part):
+    """When room is made, in the kubelet's words."""
+
+    high_threshold_percent: Percent = 90
+    """Above this share of the budget, models that may go are evicted …"""
+    low_threshold_percent: Percent = 80
+    """… until usage is below this one."""
+    min_age: Seconds = Field(default=600.0)
+    """A model younger than this is not evicted to make room."""
+
+
+class BandwidthHours(_Part):
+    """A limit that holds between two times of day of the node's clock."""
+
+    from_: Text = Field(alias="from", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    to: Text = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    rate: Bytes
+
+
+class Fills(_Part):
+    """How much a node fills at once."""
+
+    max_concurrent: Count = 2
+    max_bandwidth: Bytes | list[BandwidthHours] = 0
+    """Bytes a second, 0 = unlimited; or a list of hours."""
+
+
+class Network(_Part):
+    """How a source is reached."""
+
+    proxy: Text = ""
+    ca_bundle: Text = ""
+
+
+class StorageInitializer(_Part):
+    """One more image that may be taken for KServe's initializer."""
+
+    repository: Text
+    """The image without tag or digest."""
+    entrypoint: Text = Field(pattern=r"^/[^\s$]*$")
+    """The program the image runs: an absolute path."""
+
+
+class Defaults(_Part):
+    """What holds where an entry says nothing."""
+
+    join_timeout: Seconds = Field(default=1800.0)
+    """The longest a pod waits for a fill."""
+    unlisted_ttl: Seconds = Field(default=86400.0, alias="unlistedTTL")
+    """How long a model stays after it left the catalog, unless room is needed."""
+    eviction: Eviction = Eviction()
+    fills: Fills = Fills()
+    network: Network = Network()
+    mode: Literal["Enforce", "Observe"] = "Enforce"
+    """Observe decides and counts, and rewrites nothing."""
+    storage_initializers: list[StorageInitializer] = Field(default=[])
+    runtime_classes: list[Text] = Field(default=["nvidia"])
+    """Pods of other runtime classes are left alone."""
+    free_floor: Amount = Field(default=Share(percent=5.0))
+    """Share of the filesystem that is never touched."""
+
+
+class MatchExpression(_Part):
+    """One requirement of a label selector."""
+
+    key: Text
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[Text] = Field(default=[])
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels meet the requirement, as Kubernetes reads it."""
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+
+
+class LabelSelector(_Part):
+    """Kubernetes' label selector."""
+
+    match_labels: dict[str, Text] = Field(default={})
+    match_expressions: list[MatchExpression] = Field(default=[])
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels meet every requirement."""
+        return all(labels.get(k) == v for k, v in self.match_labels.items()) and all(
+            expression.matches(labels) for expression in self.match_expressions
+        )
+
+
+class NodeGroup(_Part):
+    """Some of the agent nodes, and what they may hold."""
+
+    name: Name
+    node_selector: LabelSelector = LabelSelector()
+    budget: Amount = Field(default=Share(percent=80.0))
+
+
+class Credentials(_Part):
+    """Where a token is: a Secret; standalone also a file or a variable of the agent."""
+
+    secret_name: Text | None = None
+    token_file: Text | None = None
+    token_env: Text | None = None
+
+
+class ModelEntry(_Part):
+    """One model that nodes keep."""
+
+    name: Name
+    storage_uri: Text
+    """Exactly what InferenceServices say."""
+    revision: Text | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,254}$")
+    """Required for hf://: a commit, or a branch (frozen at its first fill)."""
+    node_groups: list[Text] = Field(default=[])
+    """Empty: every agent node."""
+    namespaces: list[Text] = Field(min_length=1)
+    """Who may have it; `["*"]` says everyone, out loud."""
+    public: bool = False
+    """Needed for everyone to have what was fetched with credentials."""
+    credentials: Credentials | None = None
+    placement: Literal["Prefer", "Require"] = "Prefer"
+    fill: Literal["Eager", "OnDemand"] = "Eager"
+    retention: Literal["Evictable", "Pinned"] = "Evictable"
+    priority: int = Field(default=0, ge=-1_000_000, le=1_000_000)
+    """Higher fills first and is evicted last."""
+    fetch_from: Text | None = None
+    """URL of a mirror that the agent downloads from."""
+    endpoint: Text | None = None
+    """What pods must say in their endpoint variable; `any` accepts all."""
+    allow_patterns: list[Text] = Field(default=[])
+    ignore_patterns: list[Text] = Field(default=[])
+    digest: Text | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """SHA-256 of the manifest, or of a single file."""
+    max_size: Bytes | None = None
+    network: Network | None = None
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Which bytes this entry is about."""
+        return identity_of(
+            self.storage_uri,
+            endpoint=None if self.endpoint == ANY_ENDPOINT else self.endpoint,
+            revision=self.revision,
+            allow_patterns=self.allow_patterns,
+            ignore_patterns=self.ignore_patterns,
+        )
+
+    @cached_property
+    def key(self) -> Key:
+        """The name of its slot."""
+        return self.identity.key
+
+    @property
+    def fetch_endpoint(self) -> str:
+        """Where the agent downloads from: `fetchFrom`, else the endpoint, else the default."""
+        return (
+            self.fetch_from
+            or self.identity.endpoint
+            or DEFAULT_ENDPOINTS.get(scheme_of(self.storage_uri), "")
+        )
+
+    def allows(self, namespace: str) -> bool:
+        """Whether pods of a namespace may have this model."""
+        return namespace in self.namespaces or ANY_NAMESPACE in self.namespaces
+
+
+class Catalog(_Part):
+    """The document."""
+
+    api_version: Literal["larder.dev/v1alpha1"]
+    kind: Literal["Catalog"]
+    defaults: Defaults = Defaults()
+    node_groups: list[NodeGroup] = Field(default=[])
+    models: list[ModelEntry] = Field(default=[])
+
+    def groups_of(self, node_labels: Mapping[str, str]) -> tuple[NodeGroup, ...]:
+        """The node groups that choose a node."""
+        return tuple(g for g in self.node_groups if g.node_selector.matches(node_labels))
+
+    def models_of(self, node_labels: Mapping[str, str]) -> tuple[ModelEntry, ...]:
+        """The entries that a node keeps, in document order."""
+        groups = {g.name for g in self.groups_of(node_labels)}
+        return tuple(m for m in self.models if not m.node_groups or groups & set(m.node_groups))
+
+
+def catalog_schema() -> dict[str, Any]:
+    """The JSON schema that editors use."""
+    schema = Catalog.model_json_schema(by_alias=True, mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def read_catalog(data: bytes, *, standalone: bool) -> Catalog:
+    """Read and check a catalog. Raises `CatalogError` with every mistake, in document order.
+
+    `standalone` accepts the credentials forms that name a file or variable of the agent; in a
+    cluster an editor could send any file of the agent to any host with them.
+    """
+    from larder.catalog_rules import entry_faults, spanning_faults  # noqa: PLC0415 - it needs the types above
+
+    try:
+        tree = read_yaml(data)
+    except YamlFault as fault:
+        raise CatalogError((str(fault),)) from None
+    found = list(tree.faults)
+    if not isinstance(tree.value, dict):
+        raise CatalogError((f"line 1: the catalog is not a mapping with kind: {KIND}",))
+    catalog, errors = _validate(Catalog, tree.value, ())
+    found += [_sentence(tree, path, message) for path, message in errors]
+    groups = _valid_parts(NodeGroup, tree.value.get("nodeGroups"), "nodeGroups")
+    entries = _valid_parts(ModelEntry, tree.value.get("models"), "models")
+    faults = [
+        *(
+            f
+            for i, e in entries.items()
+            for f in entry_faults(("models", i), e, standalone=standalone)
+        ),
+        *spanning_faults(groups, entries),
+    ]
+    if catalog and catalog.defaults.eviction.low_threshold_percent >= (
+        catalog.defaults.eviction.high_threshold_percent
+    ):
+        path = ("defaults", "eviction", "lowThresholdPercent")
+        faults.append((path, "is not below highThresholdPercent"))
+    found += [_sentence(tree, path, message) for path, message in faults]
+    if found or catalog is None:
+        raise CatalogError(tuple(f"line {line}: {text}" for line, text in sorted(found)))
+    return catalog
+
+
+def _validate(model: type[T], value: object, at: Path) -> tuple[T | None, list[tuple[Path, str]]]:
+    try:
+        return model.model_validate(value, by_alias=True, by_name=False), []
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        return None, [_explain(model, at, detail) for detail in details]
+
+
+def _valid_parts(model: type[T], value: object, key: str) -> dict[int, T]:
+    """The items of a list that are right by themselves, by index, for the rules that span."""
+    items = value if isinstance(value, list) else []
+    parts = {i: _validate(model, item, (key, i))[0] for i, item in enumerate(items)}
+    return {i: part for i, part in parts.items() if part is not None}
+
+
+def _sentence(tree: YamlTree, path: Path, message: str) -> tuple[int, str]:
+    return tree.line_of(path), f"{_dotted(path)} {message}".lstrip()
+
+
+def _dotted(path: Path) -> str:
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+    return text.removeprefix(".")
+
+
+def _explain(model: type[_Part], at: Path, detail: ErrorDetails) -> tuple[Path, str]:
+    """One pydantic error as path and clause; union members' names are not part of a path."""
+    where = tuple(p for p in detail["loc"] if isinstance(p, int) or not _is_union_tag(p))
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            keys = sorted(_keys_at(model, where[:-1]))
+            return (*at, *where[:-1]), f"has the unknown key {where[-1]!r}; accepted: " + ", ".join(
+                keys
+            )
+        case "missing":
+            return (*at, *where[:-1]), f"lacks the required key {where[-1]!r}"
+        case "value_error":
+            return (*at, *where), f"is wrong: {context['error']}"
+        case "literal_error":
+            return (*at, *where), f"is not accepted; accepted: {context['expected']}"
+        case "string_pattern_mismatch":
+            return (*at, *where), f"is not accepted; accepted: text like {context['pattern']}"
+        case _:
+            message = detail["msg"].removeprefix("Input ").replace("valid dictionary", "mapping")
+            return (*at, *where), message[:1].lower() + message[1:]
+
+
+def _is_union_tag(part: str) -> bool:
+    return re.search(r"[\[(]|^int$", part) is not None
+
+
+def _keys_at(model: type[_Part], where: tuple[str | int, ...]) -> list[str]:
+    """The keys that are accepted at a path of the document."""
+    current: Any = model
+    for part in where:
+        if isinstance(part, str):
+            fields = {f.alias or n: f for n, f in current.model_fields.items()}
+            current = fields[part].annotation
+        current = _part_inside(current)
+    return [f.alias or name for name, f in current.model_fields.items()]
+
+
+def _part_inside(annotation: Any) -> Any:
+    """The `_Part` class in `X`, `X | None`, `list[X]` or unions of them."""
+    if get_origin(annotation) in {list, Union, UnionType, Annotated}:
+        inside = (_part_inside(arg) for arg in get_args(annotation))
+        return next((c for c in inside if c is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, _Part) else None

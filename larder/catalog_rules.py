@@ -1,0 +1,187 @@
+"""Rules of the catalog that one field alone cannot break, and what a good catalog should know.
+
+A fault is a path and a clause; `larder.catalog` adds the line. Two entries that could match the
+same pod are refused here, so that matching never has to choose.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+from larder.catalog import ANY_ENDPOINT, ANY_NAMESPACE, Catalog, ModelEntry, Network, NodeGroup
+from larder.storage_uri import endpoint_fault, entry_uri_fault, scheme_of
+from larder.yaml_tree import Path
+
+Fault = tuple[Path, str]
+
+COMMIT_HEX_DIGITS = 40
+FILLED_SCHEMES = ("hf",)
+
+
+def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[Fault]:
+    """What is wrong with one entry by itself."""
+    if fault := entry_uri_fault(entry.storage_uri):
+        yield (*at, "storageUri"), fault
+    elif scheme_of(entry.storage_uri) == "hf" and not entry.revision:
+        yield at, "lacks 'revision', which hf:// needs; accepted: a commit or a branch"
+    elif scheme_of(entry.storage_uri) != "hf" and entry.revision:
+        yield (*at, "revision"), "is for hf:// only"
+    if entry.placement == "Require" and entry.fill == "OnDemand":
+        yield (*at, "fill"), "is OnDemand, which placement Require excludes; accepted: Eager"
+    for name, value in (("fetchFrom", entry.fetch_from), ("endpoint", entry.endpoint)):
+        is_any = name == "endpoint" and value == ANY_ENDPOINT
+        if value is not None and not is_any and (fault := endpoint_fault(value)):
+            yield (*at, name), fault
+    yield from _namespace_faults(at, entry)
+    yield from _credential_faults(at, entry, standalone=standalone)
+    for name, patterns in (
+        ("allowPatterns", entry.allow_patterns),
+        ("ignorePatterns", entry.ignore_patterns),
+    ):
+        for i, pattern in enumerate(patterns):
+            if fault := _pattern_fault(pattern):
+                yield (*at, name, i), fault
+
+
+def _namespace_faults(at: Path, entry: ModelEntry) -> Iterator[Fault]:
+    for i, namespace in enumerate(entry.namespaces):
+        if namespace != ANY_NAMESPACE and not _is_dns_label(namespace):
+            yield (
+                (*at, "namespaces", i),
+                f"{namespace!r} is not a namespace's name; accepted: names, or ['*'] alone",
+            )
+    if ANY_NAMESPACE in entry.namespaces and len(entry.namespaces) > 1:
+        yield (*at, "namespaces"), "has '*' beside names; accepted: names, or ['*'] alone"
+
+
+def _credential_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[Fault]:
+    if entry.credentials is None:
+        return
+    given = [
+        name
+        for name, value in entry.credentials.model_dump(by_alias=True).items()
+        if value is not None
+    ]
+    accepted = "secretName, tokenFile, tokenEnv" if standalone else "secretName"
+    if len(given) != 1:
+        yield (*at, "credentials"), f"names {len(given)} places; accepted: one of {accepted}"
+    elif not standalone and given != ["secretName"]:
+        yield (
+            (*at, "credentials", given[0]),
+            "is for standalone use; accepted in a cluster: secretName",
+        )
+    elif not next(iter(entry.credentials.model_dump(exclude_none=True).values())):
+        yield (*at, "credentials", given[0]), "is empty"
+    if ANY_NAMESPACE in entry.namespaces and not entry.public:
+        yield (
+            (*at, "namespaces"),
+            "gives everyone what is fetched with credentials; say public: true, or name them",
+        )
+
+
+def _is_dns_label(name: str) -> bool:
+    return re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) is not None  # RFC 1123
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    """What makes a glob useless: it is empty, leaves the model, or has an open bracket."""
+    if not pattern:
+        return "is an empty pattern"
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        return f"{pattern!r} leaves the model; accepted: globs of paths inside it"
+    if not pattern.isprintable():
+        return f"{pattern!r} holds a control character"
+    start = pattern.find("[")
+    if start >= 0 and "]" not in pattern[start + 2 :]:
+        return f"{pattern!r} opens a bracket and does not close it"
+    return None
+
+
+def spanning_faults(
+    groups: Mapping[int, NodeGroup], entries: Mapping[int, ModelEntry]
+) -> Iterator[Fault]:
+    """What is wrong between parts; indices are those of the document."""
+    yield from _duplicates("nodeGroups", {i: g.name for i, g in groups.items()})
+    yield from _duplicates("models", {i: e.name for i, e in entries.items()})
+    names = sorted({g.name for g in groups.values()})
+    for i, entry in entries.items():
+        for j, group in enumerate(entry.node_groups):
+            if group not in names:
+                accepted = ", ".join(names) or "none is defined"
+                yield (
+                    ("models", i, "nodeGroups", j),
+                    f"{group!r} is not a node group; accepted: {accepted}",
+                )
+    same_uri: dict[str, list[tuple[int, ModelEntry]]] = {}
+    for i, entry in entries.items():
+        same_uri.setdefault(entry.identity.storage_uri, []).append((i, entry))
+    for rivals in same_uri.values():
+        for (_, first), (j, second) in combinations(rivals, 2):
+            if fault := _rivalry(first, second):
+                yield ("models", j), fault
+
+
+def _duplicates(key: str, names: Mapping[int, str]) -> Iterator[Fault]:
+    first: dict[str, int] = {}
+    for i, name in names.items():
+        if name in first:
+            yield (key, i, "name"), f"{name!r} is already the name of {key}[{first[name]}]"
+        first.setdefault(name, i)
+
+
+def _rivalry(first: ModelEntry, second: ModelEntry) -> str | None:
+    """Why two entries of one URI cannot stand side by side, or None."""
+    if first.key == second.key:
+        return f"has the identity of {first.name!r}; name all namespaces in one entry"
+    shared = _shared_namespaces(first, second)
+    same_endpoint = first.identity.endpoint == second.identity.endpoint
+    if shared and (same_endpoint or ANY_ENDPOINT in {first.endpoint, second.endpoint}):
+        return f"could match the same pods as {first.name!r} (namespaces: {', '.join(shared)})"
+    return None
+
+
+def _shared_namespaces(first: ModelEntry, second: ModelEntry) -> list[str]:
+    if ANY_NAMESPACE in first.namespaces:
+        return sorted(second.namespaces)
+    if ANY_NAMESPACE in second.namespaces:
+        return sorted(first.namespaces)
+    return sorted(set(first.namespaces) & set(second.namespaces))
+
+
+def catalog_notes(catalog: Catalog) -> tuple[str, ...]:
+    """What a good catalog's admin should know at load, one sentence each, in document order."""
+    notes = []
+    if catalog.defaults.fills.max_bandwidth:
+        notes.append("defaults.fills.maxBandwidth has no effect yet: fills are not throttled")
+    if catalog.defaults.network != Network():
+        notes.append("defaults.network has no effect yet: the environment's proxy and CA are used")
+    for entry in catalog.models:
+        notes += [f"model {entry.name!r}: {note}" for note in _entry_notes(entry)]
+    return tuple(notes)
+
+
+def _entry_notes(entry: ModelEntry) -> Iterator[str]:
+    scheme = scheme_of(entry.storage_uri)
+    if scheme not in FILLED_SCHEMES:
+        yield f"no agent can fill {scheme}:// yet; its pods download as before"
+    revision = entry.revision or ""
+    if scheme == "hf" and not is_commit(revision):
+        yield (
+            f"revision {revision!r} is no commit; each node freezes it at its first fill, "
+            "so that nodes may differ"
+        )
+    if entry.placement == "Require":
+        yield "placement Require has no effect yet; its pods are left alone (PlacementUnsupported)"
+    if entry.fill == "OnDemand":
+        yield "fill OnDemand has no effect yet; it is filled eagerly"
+    if entry.network is not None:
+        yield "network has no effect yet; the environment's proxy and CA are used"
+    if entry.credentials is not None and entry.credentials.secret_name:
+        yield "credentials.secretName has no effect outside a cluster; it is fetched without"
+    if ANY_NAMESPACE in entry.namespaces and entry.credentials is not None:
+        yield "everyone gets what is fetched with credentials (public: true)"
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a full commit hash, which never moves."""
+    return len(revision) == COMMIT_HEX_DIGITS and all(c in "0123456789abcdef" for c in revision)
