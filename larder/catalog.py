@@ -6,13 +6,20 @@ a document is in one `CatalogError`, each with line, path and what is accepted; 
 several fields or entries are in `larder.catalog_rules`.
 """
 
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -100,7 +107,10 @@ class Fills(_Part):
     """How much a node fills at once."""
 
     max_concurrent: Count = 2
-    max_bandwidth: Bytes | list[BandwidthHours] = 0
+    max_bandwidth: Annotated[
+        Annotated[Bytes, Tag("(bytes)")] | Annotated[list[BandwidthHours], Tag("(hours)")],
+        Discriminator(lambda value: "(hours)" if isinstance(value, list) else "(bytes)"),
+    ] = 0
     """Bytes a second, 0 = unlimited; or a list of hours."""
 
 
@@ -342,10 +352,8 @@ def _explain(model: type[_Part], at: Path, detail: ErrorDetails) -> tuple[Path, 
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            keys = sorted(_keys_at(model, where[:-1]))
-            return (*at, *where[:-1]), f"has the unknown key {where[-1]!r}; accepted: " + ", ".join(
-                keys
-            )
+            accepted = ", ".join(sorted(_keys_at(model, where[:-1])))
+            return (*at, *where), f"is an unknown key; accepted: {accepted}"
         case "missing":
             return (*at, *where[:-1]), f"lacks the required key {where[-1]!r}"
         case "value_error":
@@ -360,7 +368,7 @@ def _explain(model: type[_Part], at: Path, detail: ErrorDetails) -> tuple[Path, 
 
 
 def _is_union_tag(part: str) -> bool:
-    return re.search(r"[\[(]|^int$", part) is not None
+    return part.startswith("(")
 
 
 def _keys_at(model: type[_Part], where: tuple[str | int, ...]) -> list[str]:

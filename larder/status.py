@@ -6,11 +6,12 @@ defaults below.
 
     {"version": 1, "state": "Downloading", "sequence": 17, "bytesDone": 1024, "bytesTotal": 4096,
      "rateBytesPerSecond": 512, "etaSeconds": 6, "joinTimeoutSeconds": 1800, "restarting": false,
-     "reason": null, "revision": "0e9e39f2…"}
+     "reason": null, "revision": "0e9e39f2…", "unlistedSince": null}
 
 `sequence` grows with every write that a living fill makes: pods compare it on their own clocks and
 never look at timestamps. `etaSeconds` is null when nobody can say. Nothing in it names a host, a
-token, another model or another tenant.
+token, another model or another tenant. `unlistedSince` (unix seconds) is for the agent itself: it
+must survive a restart, so it stands beside the model.
 """
 
 import json
@@ -78,6 +79,7 @@ class SlotStatus:
     restarting: bool = False
     reason: str | None = None
     revision: str | None = None
+    unlisted_since: int | None = None
 
     def text(self) -> str:
         """The file's content, one line of JSON."""
@@ -93,6 +95,7 @@ class SlotStatus:
             "restarting": self.restarting,
             "reason": self.reason,
             "revision": self.revision,
+            "unlistedSince": self.unlisted_since,
         }
         return json.dumps(document) + "\n"
 
@@ -109,11 +112,16 @@ def parse_status(text: str) -> SlotStatus | None:
             bytes_done=int(raw.get("bytesDone", 0)),
             bytes_total=int(raw.get("bytesTotal", 0)),
             rate_bytes_per_second=int(raw.get("rateBytesPerSecond", 0)),
-            eta_seconds=None if raw.get("etaSeconds") is None else int(raw["etaSeconds"]),
+            eta_seconds=_optional_int(raw.get("etaSeconds")),
             join_timeout_seconds=int(raw.get("joinTimeoutSeconds", DEFAULT_JOIN_TIMEOUT_SECONDS)),
             restarting=bool(raw.get("restarting", False)),
             reason=raw.get("reason"),
             revision=raw.get("revision"),
+            unlisted_since=_optional_int(raw.get("unlistedSince")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -65,8 +65,8 @@ def read_yaml(data: bytes) -> YamlTree:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = 1 if mark is None else mark.line + 1
-        raise YamlFault(f"line {line}: not YAML: {error.problem or error.context}") from None
+        place = "" if mark is None else f"line {mark.line + 1}: "
+        raise YamlFault(f"{place}not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise YamlFault(f"not YAML: {str(error).splitlines()[0]}") from None
     tree = YamlTree()
@@ -78,7 +78,7 @@ def read_yaml(data: bytes) -> YamlTree:
 def _refuse_traps(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise YamlFault(f"line {line}: aliases are not accepted; write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -98,7 +98,7 @@ def _build(node: yaml.Node, path: Path, tree: YamlTree) -> YamlValue:
         return _build_mapping(node, path, tree)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, i), tree) for i, item in enumerate(node.value)]
-    return _scalar(str(node.value), node.style)
+    return _scalar(node)
 
 
 def _build_mapping(node: yaml.MappingNode, path: Path, tree: YamlTree) -> dict[str, YamlValue]:
@@ -117,8 +117,9 @@ def _build_mapping(node: yaml.MappingNode, path: Path, tree: YamlTree) -> dict[s
     return mapping
 
 
-def _scalar(text: str, style: str | None) -> str | int | bool | None:
-    if style in _QUOTED_STYLES:  # text, whatever it says
+def _scalar(node: yaml.Node) -> str | int | bool | None:
+    text = str(node.value)
+    if isinstance(node, yaml.ScalarNode) and node.style in _QUOTED_STYLES:  # text, whatever it says
         return text
     if text in _WORDS:
         return _WORDS[text]

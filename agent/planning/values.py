@@ -1,0 +1,163 @@
+"""What the agent observed, as frozen values: the disk, the catalog's wishes, fills, failures.
+
+The store and the observer build these; the plan is made of nothing else. A corrupt entry is a
+finding, not an exception.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from larder.contract import FillFailure
+from larder.layout import Digest, Key, is_digest
+from larder.manifest import Manifest, listing_fault
+from larder.status import ModelState, SlotStatus
+
+Owner = str
+"""Who holds an inode: `slots/<key>`, `staging/<key>`, `trash/<name>` or `quarantine/<name>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file as a source lists it: at least one of the digests is known.
+
+    `git_sha1` is the git blob id: SHA-1 of `blob <size>\\0` and the content.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: Digest | None = None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds at an immutable revision: exactly what a fill fetches, sorted by path."""
+
+    storage_uri: str
+    revision: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files, counted by path."""
+        return sum(f.size_bytes for f in self.files)
+
+    def text(self) -> str:
+        """What `staging/<key>/listing.json` holds."""
+        files = [
+            {"path": f.path, "size": f.size_bytes, "sha256": f.sha256, "gitSha1": f.git_sha1}
+            for f in self.files
+        ]
+        document = {"storageUri": self.storage_uri, "revision": self.revision, "files": files}
+        return json.dumps(document) + "\n"
+
+
+def parse_listing(text: str) -> Listing | None:
+    """Read a `listing.json`; None if it is torn or holds what no slot may hold."""
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        files = tuple(
+            RemoteFile(
+                f["path"],
+                f["size"],
+                Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
+                f["gitSha1"],
+            )
+            for f in raw["files"]
+        )
+        listing = Listing(raw["storageUri"], raw["revision"], files)
+    except (ValueError, KeyError, TypeError):
+        return None
+    sizes_fit = all(type(f.size_bytes) is int and f.size_bytes >= 0 for f in files)
+    texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
+    if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
+        return None
+    return listing
+
+
+@dataclass(frozen=True, slots=True)
+class InodeUse:
+    """One inode under the root: counted once, whoever links it. `digest` if it is also a blob."""
+
+    size_bytes: int
+    owners: frozenset[Owner]
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """What `slots/<key>` holds.
+
+    `manifest` is None when there is none or it cannot be read; `agrees` says that every file of
+    the manifest is in `content` with its size and nothing else is; `ready_since` is unix seconds.
+    """
+
+    manifest: Manifest | None = None
+    has_content: bool = False
+    agrees: bool = False
+    is_quarantined: bool = False
+    ready_since: float = 0.0
+    status: SlotStatus | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether pods may use the slot (design: *Ready* means …)."""
+        return self.has_content and self.agrees and not self.is_quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class StagingFacts:
+    """What `staging/<key>` holds. `is_complete`: verified and linked, only publishing is missing."""
+
+    listing: Listing | None = None
+    is_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something on disk that is not as it should be: where (relative to the root), and what."""
+
+    path: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything under the cache root, from one scan."""
+
+    slots: Mapping[Key, SlotFacts] = field(default_factory=dict)
+    staging: Mapping[Key, StagingFacts] = field(default_factory=dict)
+    inodes: tuple[InodeUse, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The filesystem under the root. `available_bytes` excludes what is reserved for uid 0."""
+
+    total_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillProgress:
+    """A fill's child process at work. `reserved_bytes` is what it was promised."""
+
+    key: Key
+    state: ModelState
+    reserved_bytes: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rate_bytes_per_second: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last end of a fill. `retry_at` is in the seconds of `Observation.now`."""
+
+    reason: FillFailure
+    message: str
+    retry_at: float
+    attempts: int = 1
