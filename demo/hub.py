@@ -63,7 +63,7 @@ __all__ = [
     "file_entry",
 ]
 
-STEP_BYTES = 8 * 1024 * 1024
+STEP_BYTES = 1024 * 1024
 LIMITED_STEP_SECONDS = 0.05
 
 
@@ -87,6 +87,8 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.bytes_sent = 0
+        """Bodies of every kind, counted just before they are sent, so that no client that has a
+        body sees a count without it; one that leaves in the middle is counted a step too many."""
         self.limit = None if limit_rate is None else _drip_at(limit_rate)
         self.stalled = threading.Event()
         """Set while a response stands still because of a `Stall`."""
@@ -272,13 +274,14 @@ class _Handler(BaseHTTPRequestHandler):
                     raise ConnectionAbortedError
                 count = min(step_bytes, stop - position)
                 if file is not None:
-                    self.server.hub.count_sent(self.connection.sendfile(file, position, count))
+                    self.server.hub.count_sent(count)
+                    self.connection.sendfile(file, position, count)
                 elif isinstance(content, bytes):
                     self._write(content[position : position + count])
 
     def _write(self, content: bytes) -> None:
-        self.connection.sendall(content)
         self.server.hub.count_sent(len(content))
+        self.connection.sendall(content)
 
 
 def _truncated(answer: Answer, actions: Sequence[Action]) -> Answer:
