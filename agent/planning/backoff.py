@@ -1,0 +1,33 @@
+"""When a failed fill is tried again: later each time, never all nodes at once.
+
+A transient fault is soon tried again, a permanent one rarely (its cure is a change of catalog,
+credential or source, which also clears it). What the source asked for (`Retry-After`) is a floor.
+"""
+
+from typing import Final
+
+from agent.planning.values import Failure
+from larder.errors import FillError, PermanentError, TransientError
+
+TRANSIENT_FIRST_SECONDS: Final = 5.0
+TRANSIENT_LAST_SECONDS: Final = 600.0
+PERMANENT_FIRST_SECONDS: Final = 300.0
+PERMANENT_LAST_SECONDS: Final = 3600.0
+
+
+def next_failure(before: Failure | None, error: FillError, now: float, jitter: float) -> Failure:
+    """The record of one more failed attempt. `jitter` is drawn from [0, 1); delays grow by two.
+
+    The delay lies between half and the whole of the back-off's current step.
+    """
+    attempts = before.attempts + 1 if before else 1
+    first, last = (
+        (PERMANENT_FIRST_SECONDS, PERMANENT_LAST_SECONDS)
+        if isinstance(error, PermanentError)
+        else (TRANSIENT_FIRST_SECONDS, TRANSIENT_LAST_SECONDS)
+    )
+    step = min(last, first * 2.0 ** min(attempts - 1, 16))
+    delay = step * (0.5 + jitter / 2)
+    if isinstance(error, TransientError) and error.retry_after_seconds is not None:
+        delay = max(delay, error.retry_after_seconds)
+    return Failure(error.reason, str(error), now + delay, attempts)

@@ -1,0 +1,101 @@
+"""What each slot's `status.json` should say, from an observation and the plan made of it.
+
+Every write of a fill that moved carries a larger `sequence`: waiting pods take a sequence that
+stands still for a stalled fill, so a write without progress must keep it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.planning.plan import DeferReason, Observation, Plan
+from agent.planning.values import FillProgress, SlotFacts
+from agent.planning.wishes import Wishes
+from larder.contract import FillFailure
+from larder.layout import Key
+from larder.status import ModelState, SlotStatus
+
+_FAILURES = {
+    DeferReason.BUDGET_EXCEEDED: FillFailure.BUDGET_EXCEEDED,
+    DeferReason.DISK_FULL: FillFailure.DISK_FULL,
+    DeferReason.NO_SOURCE: FillFailure.SOURCE_UNAVAILABLE,
+}
+
+
+def slot_statuses(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
+    """The status of every slot that is there or should be; nothing while the catalog is unknown.
+
+    The previous status of a slot is taken from the inventory, so that an unchanged answer is equal
+    to what is on disk and nothing is written.
+    """
+    if seen.wishes is None:
+        return {}
+    failed = {d.key: _FAILURES[d.reason] for d in plan.deferred if d.reason in _FAILURES}
+    failed |= {
+        key: failure.reason for key, failure in seen.failures.items() if failure.retry_at > seen.now
+    }
+    return {
+        key: _status(key, seen, seen.wishes, failed)
+        for key in {*seen.wishes.wanted, *seen.inventory.slots}
+    }
+
+
+def _status(
+    key: Key, seen: Observation, wishes: Wishes, failed: Mapping[Key, FillFailure]
+) -> SlotStatus:
+    slot = seen.inventory.slots.get(key, SlotFacts())
+    before = slot.status or SlotStatus(ModelState.ABSENT)
+    fill = seen.in_flight.get(key)
+    if slot.has_content:
+        now = _settled(slot)
+    elif fill is not None:
+        now = _filling(fill)
+    elif key not in wishes.wanted:
+        now = SlotStatus(ModelState.ABSENT)
+    elif key in failed:
+        now = SlotStatus(ModelState.FAILED, reason=failed[key])
+    else:
+        now = SlotStatus(ModelState.QUEUED)
+    is_listed = key in wishes.wanted
+    now = replace(
+        now,
+        join_timeout_seconds=wishes.limits.join_timeout_seconds,
+        unlisted_since=None if is_listed else before.unlisted_since or int(seen.now),
+        revision=now.revision or _known_revision(key, seen),
+        sequence=before.sequence,
+    )
+    return now if now == before else replace(now, sequence=_next_sequence(before, now))
+
+
+def _settled(slot: SlotFacts) -> SlotStatus:
+    if not slot.is_ready or slot.manifest is None:
+        return SlotStatus(ModelState.QUARANTINED)
+    size_bytes = slot.manifest.size_bytes
+    return SlotStatus(
+        ModelState.READY,
+        bytes_done=size_bytes,
+        bytes_total=size_bytes,
+        revision=slot.manifest.revision,
+    )
+
+
+def _filling(fill: FillProgress) -> SlotStatus:
+    left = max(0, fill.bytes_total - fill.bytes_done)
+    rate = fill.rate_bytes_per_second
+    return SlotStatus(
+        fill.state,
+        bytes_done=fill.bytes_done,
+        bytes_total=fill.bytes_total,
+        rate_bytes_per_second=rate,
+        eta_seconds=-(-left // rate) if rate else None,
+    )
+
+
+def _known_revision(key: Key, seen: Observation) -> str | None:
+    staging = seen.inventory.staging.get(key)
+    return staging.listing.revision if staging and staging.listing else None
+
+
+def _next_sequence(before: SlotStatus, now: SlotStatus) -> int:
+    """One more if the fill moved or the state changed; rates and ETAs alone are no progress."""
+    moved = (before.state, before.bytes_done) != (now.state, now.bytes_done)
+    return before.sequence + 1 if moved or before.restarting else before.sequence

@@ -1,0 +1,86 @@
+"""What the catalog wants of this node: its models, and the limits they share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from larder.catalog import Catalog, ModelEntry
+from larder.catalog_rules import FILLED_SCHEMES
+from larder.layout import Key
+from larder.quantities import Share
+from larder.storage_uri import scheme_of
+
+DEFAULT_BUDGET = Share(percent=80.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One model this node should hold. Of two, the one with the higher priority stays."""
+
+    key: Key
+    name: str
+    priority: int = 0
+    is_pinned: bool = False
+    has_source: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The node's share of disk and effort. Percentages are of the budget."""
+
+    budget_bytes: int
+    free_floor_bytes: int
+    high_threshold_percent: int = 90
+    low_threshold_percent: int = 80
+    min_age_seconds: float = 600.0
+    unlisted_ttl_seconds: float = 86400.0
+    max_concurrent: int = 2
+    join_timeout_seconds: int = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The catalog, read for one node."""
+
+    wanted: Mapping[Key, Wanted]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who we are: name, labels, and the budget given on the command line, if any."""
+
+    name: str
+    labels: Mapping[str, str]
+    budget: Share | None = None
+
+
+def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
+    """Read a catalog for a node. Of several budgets (groups, command line) the smallest holds."""
+    shares = [group.budget for group in catalog.groups_of(node.labels)]
+    if node.budget is not None:
+        shares.append(node.budget)
+    budget = min(share.of_bytes(filesystem_bytes) for share in shares or [DEFAULT_BUDGET])
+    defaults = catalog.defaults
+    return Wishes(
+        wanted={entry.key: _wanted(entry) for entry in catalog.models_of(node.labels)},
+        limits=Limits(
+            budget_bytes=budget,
+            free_floor_bytes=defaults.free_floor.of_bytes(filesystem_bytes),
+            high_threshold_percent=defaults.eviction.high_threshold_percent,
+            low_threshold_percent=defaults.eviction.low_threshold_percent,
+            min_age_seconds=defaults.eviction.min_age,
+            unlisted_ttl_seconds=defaults.unlisted_ttl,
+            max_concurrent=defaults.fills.max_concurrent,
+            join_timeout_seconds=int(defaults.join_timeout),
+        ),
+    )
+
+
+def _wanted(entry: ModelEntry) -> Wanted:
+    return Wanted(
+        key=entry.key,
+        name=entry.name,
+        priority=entry.priority,
+        is_pinned=entry.retention == "Pinned",
+        has_source=scheme_of(entry.storage_uri) in FILLED_SCHEMES,
+    )
