@@ -99,7 +99,7 @@ def open_file(dir_fd: int, name: str, flags: int, mode: int = 0o644) -> int:
 
 def read_bytes(dir_fd: int, name: str, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes (`OSError` with EFBIG beyond)."""
-    with open(open_file(dir_fd, name, os.O_RDONLY), "rb") as file:
+    with os.fdopen(open_file(dir_fd, name, os.O_RDONLY), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", name)
@@ -143,7 +143,7 @@ def write_atomically(
     temporary = temporary_name()
     fd = open_file(dir_fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fchmod(fd, mode)  # exact, whatever the umask
