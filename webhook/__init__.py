@@ -1,0 +1,1 @@
+"""The admission webhook: `mutation` decides, `review` speaks AdmissionReview, `app` serves it."""

@@ -1,0 +1,116 @@
+"""`decide`: a request and what is known in, a decision out.
+
+Eligibility, matching, rewrite, then the last look: the patch is applied to a copy, the result must
+be a pod that an API server accepts, and deciding about it again must change nothing. If not, that
+is a fault of Larder's (`InternalError`) and the pod stays as it is.
+"""
+
+from dataclasses import replace
+
+from larder.contract import MODE_LABEL, DecisionReason
+from larder.matching import CatalogIndex, Match
+from larder.storage_uri import scheme_of
+from webhook.mutation.eligibility import (
+    Case,
+    Initializer,
+    Refusal,
+    Served,
+    foreign_pod,
+    host_path_forbidden,
+    known_initializer,
+    node_cannot_mount,
+    placement_unsupported,
+)
+from webhook.mutation.patch import PatchError, apply_patch
+from webhook.mutation.pod import read_pod
+from webhook.mutation.rewrite import operations_for, plan_rewrite
+from webhook.mutation.soundness import soundness_fault
+from webhook.mutation.source import source_view
+from webhook.mutation.values import AdmissionRequest, Decision, UriOutcome, View
+
+
+def decide(request: AdmissionRequest, view: View) -> Decision:
+    """What becomes of a pod. Raises for no pod; what cannot be patched soundly is left alone."""
+    decision = _first_decision(request, view)
+    if not decision.operations:
+        return decision
+    if fault := _patch_fault(request, view, decision):
+        return Decision(DecisionReason.INTERNAL_ERROR, fault, decision.uris)
+    if _is_observing(view):
+        return replace(decision, reason=DecisionReason.OBSERVING, operations=())
+    return decision
+
+
+def _first_decision(request: AdmissionRequest, view: View) -> Decision:
+    """The decision before the last look, and whatever the mode."""
+    pod = read_pod(request.pod)
+    if refusal := foreign_pod(Case(request, pod, view.namespace_labels or {})):
+        return Decision(refusal.reason, refusal.detail)
+    if view.index is None:
+        return Decision(DecisionReason.CATALOG_NOT_LOADED, "no good catalog was loaded yet")
+    defaults = view.index.catalog.defaults
+    initializer = known_initializer(pod, defaults)
+    if isinstance(initializer, Refusal):
+        return Decision(initializer.reason, initializer.detail)
+    uris = _uri_outcomes(view.index, initializer, request.namespace)
+    served = tuple(
+        Served(download, uri.outcome)
+        for download, uri in zip(initializer.downloads, uris, strict=True)
+        if isinstance(uri.outcome, Match)
+    )
+    refusal = (
+        _unserved(uris)
+        or placement_unsupported(served)
+        or node_cannot_mount(pod, defaults)
+        or host_path_forbidden(view)
+    )
+    if refusal:
+        return Decision(refusal.reason, refusal.detail, uris)
+    rewrite = plan_rewrite(pod, initializer, served, view.cache_root)
+    if isinstance(rewrite, Refusal):
+        return Decision(rewrite.reason, rewrite.detail, uris)
+    operations = operations_for(pod, rewrite)
+    reason = DecisionReason.CACHED if operations else DecisionReason.ALREADY_REWRITTEN
+    detail = f"{len(served)} of its {len(uris)} URIs are served"
+    return Decision(reason, detail, uris, rewrite.keys, operations)
+
+
+def _uri_outcomes(
+    index: CatalogIndex, initializer: Initializer, namespace: str
+) -> tuple[UriOutcome, ...]:
+    outcomes = []
+    for download in initializer.downloads:
+        uri = download.uri.replace("$$", "$")  # as the kubelet will hand it over
+        source = source_view(initializer.container, scheme_of(uri))
+        outcomes.append(UriOutcome(download.uri, index.match(uri, namespace, source)))
+    return tuple(outcomes)
+
+
+def _unserved(uris: tuple[UriOutcome, ...]) -> Refusal | None:
+    """No URI is served: the pod's reason is the first that says more than "not in the catalog"."""
+    reasons = [uri.outcome for uri in uris if isinstance(uri.outcome, DecisionReason)]
+    if len(reasons) < len(uris):
+        return None
+    not_in_catalog = DecisionReason.MODEL_NOT_IN_CATALOG
+    reason = next((r for r in reasons if r is not not_in_catalog), not_in_catalog)
+    return Refusal(reason, f"none of its {len(uris)} URIs is served")
+
+
+def _patch_fault(request: AdmissionRequest, view: View, decision: Decision) -> str | None:
+    """What is wrong with the pod that a patch makes, or None."""
+    try:
+        patched = apply_patch(request.pod, decision.operations)
+    except PatchError as error:
+        return f"the patch does not apply: {error}"
+    if fault := soundness_fault(patched):
+        return f"the patched pod would be refused: {fault}"
+    again = _first_decision(replace(request, pod=patched), view)
+    if again.reason is not DecisionReason.ALREADY_REWRITTEN:
+        return f"a second application is not the same as one: {again.reason}"
+    return None
+
+
+def _is_observing(view: View) -> bool:
+    """Whether decisions are only counted; the namespace's label overrides the catalog."""
+    default = view.index.catalog.defaults.mode if view.index else None
+    return (view.namespace_labels or {}).get(MODE_LABEL, default) == "Observe"

@@ -1,0 +1,48 @@
+"""What an API server would refuse in a pod, looked for before it does.
+
+`failurePolicy: Ignore` saves a pod from a webhook that fails, not from a patch that is wrong: that
+pod is refused.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from webhook.mutation.raw import Json, list_of, object_of
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
+
+
+def soundness_fault(pod: Json) -> str | None:
+    """The first thing about volumes, containers and mounts that makes a pod invalid, or None."""
+    return next(_faults(pod), None)
+
+
+def _faults(pod: Json) -> Iterator[str]:
+    spec = object_of(object_of(pod).get("spec"))
+    volumes = [object_of(v).get("name") for v in list_of(spec.get("volumes"))]
+    containers = [
+        object_of(c) for kind in ("initContainers", "containers") for c in list_of(spec.get(kind))
+    ]
+    yield from _name_faults("volume", volumes)
+    yield from _name_faults("container", [c.get("name") for c in containers])
+    for container in containers:
+        mounts = [object_of(m) for m in list_of(container.get("volumeMounts"))]
+        yield from (
+            "a mount of a container has no volume"
+            for mount in mounts
+            if mount.get("name") not in volumes
+        )
+        yield from _twice("mount path", [m.get("mountPath") for m in mounts])
+
+
+def _name_faults(kind: str, names: list[Json]) -> Iterator[str]:
+    for name in names:
+        if not isinstance(name, str) or not _DNS_LABEL.fullmatch(name):
+            yield f"a {kind}'s name is no DNS label"
+    yield from _twice(f"{kind} name", names)
+
+
+def _twice(kind: str, names: Iterable[Json]) -> Iterator[str]:
+    counts = Counter(name for name in names if isinstance(name, str))
+    yield from (f"a {kind} is there twice" for count in counts.values() if count > 1)
