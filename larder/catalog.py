@@ -6,10 +6,10 @@ a document is in one `CatalogError`, each with line, path and what is accepted; 
 several fields or entries are in `larder.catalog_rules`.
 """
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,14 +21,22 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
+from pydantic.json_schema import GenerateJsonSchema
 
+from larder import catalog_sentences as sentences
 from larder.errors import CatalogError
 from larder.identity import Identity, identity_of
 from larder.layout import Key
-from larder.quantities import Share, parse_duration, parse_quantity, parse_share
+from larder.quantities import (
+    Share,
+    format_duration,
+    format_share,
+    parse_duration,
+    parse_quantity,
+    parse_share,
+)
 from larder.storage_uri import DEFAULT_ENDPOINTS, scheme_of
-from larder.yaml_tree import Path, YamlFault, YamlTree, read_yaml
+from larder.yaml_tree import Path, YamlFault, YamlValue, read_yaml
 
 API_VERSION: Final = "larder.dev/v1alpha1"
 KIND: Final = "Catalog"
@@ -41,28 +49,28 @@ def _text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-def _quantity(value: object) -> object:
-    return parse_quantity(str(value)) if type(value) in {int, str} else value
-
-
-def _duration(value: object) -> object:
-    return parse_duration(str(value)) if type(value) in {int, str} else value
-
-
-def _share(value: object) -> object:
-    return parse_share(str(value)) if type(value) in {int, str} else value
+def _written(value: object) -> str:
+    """A value as the document has it, for a parser that then says what is accepted."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Bytes = Annotated[int, BeforeValidator(_quantity, json_schema_input_type=str | int)]
-Seconds = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str)]
-Amount = Annotated[Share, BeforeValidator(_share, json_schema_input_type=str)]
+Bytes = Annotated[
+    int,
+    BeforeValidator(lambda v: parse_quantity(_written(v)), json_schema_input_type=str | int),
+]
+Seconds = Annotated[
+    float, BeforeValidator(lambda v: parse_duration(_written(v)), json_schema_input_type=str)
+]
+Amount = Annotated[
+    Share, BeforeValidator(lambda v: parse_share(_written(v)), json_schema_input_type=str)
+]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Count = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[
     str,
     BeforeValidator(_text),
-    Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+    Field(min_length=1, max_length=63, pattern=sentences.NAME_PATTERN),
 ]
 
 
@@ -98,8 +106,8 @@ class Eviction(_Part):
 class BandwidthHours(_Part):
     """A limit that holds between two times of day of the node's clock."""
 
-    from_: Text = Field(alias="from", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
-    to: Text = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    from_: Text = Field(alias="from", pattern=sentences.TIME_OF_DAY_PATTERN)
+    to: Text = Field(pattern=sentences.TIME_OF_DAY_PATTERN)
     rate: Bytes
 
 
@@ -124,9 +132,9 @@ class Network(_Part):
 class StorageInitializer(_Part):
     """One more image that may be taken for KServe's initializer."""
 
-    repository: Text
+    repository: Text = Field(pattern=sentences.REPOSITORY_PATTERN)
     """The image without tag or digest."""
-    entrypoint: Text = Field(pattern=r"^/[^\s$]*$")
+    entrypoint: Text = Field(pattern=sentences.ENTRYPOINT_PATTERN)
     """The program the image runs: an absolute path."""
 
 
@@ -204,7 +212,7 @@ class ModelEntry(_Part):
     name: Name
     storage_uri: Text
     """Exactly what InferenceServices say."""
-    revision: Text | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,254}$")
+    revision: Text | None = Field(default=None, pattern=sentences.REVISION_PATTERN)
     """Required for hf://: a commit, or a branch (frozen at its first fill)."""
     node_groups: list[Text] = Field(default=[])
     """Empty: every agent node."""
@@ -224,7 +232,7 @@ class ModelEntry(_Part):
     """What pods must say in their endpoint variable; `any` accepts all."""
     allow_patterns: list[Text] = Field(default=[])
     ignore_patterns: list[Text] = Field(default=[])
-    digest: Text | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    digest: Text | None = Field(default=None, pattern=sentences.DIGEST_PATTERN)
     """SHA-256 of the manifest, or of a single file."""
     max_size: Bytes | None = None
     network: Network | None = None
@@ -278,9 +286,29 @@ class Catalog(_Part):
         return tuple(m for m in self.models if not m.node_groups or groups & set(m.node_groups))
 
 
+class _Schema(GenerateJsonSchema):
+    """JSON schema in the document's words: defaults as an admin writes them, no made-up titles."""
+
+    def encode_default(self, dft: Any) -> Any:
+        match dft:
+            case float():
+                return format_duration(dft)
+            case Share():
+                return format_share(dft)
+            case _Part():
+                fields = type(dft).model_fields.items()
+                return {f.alias or n: self.encode_default(getattr(dft, n)) for n, f in fields}
+            case _:
+                return super().encode_default(dft)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+
 def catalog_schema() -> dict[str, Any]:
     """The JSON schema that editors use."""
-    schema = Catalog.model_json_schema(by_alias=True, mode="validation")
+    schema = Catalog.model_json_schema(by_alias=True, schema_generator=_Schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -290,101 +318,57 @@ def read_catalog(data: bytes, *, standalone: bool) -> Catalog:
     `standalone` accepts the credentials forms that name a file or variable of the agent; in a
     cluster an editor could send any file of the agent to any host with them.
     """
-    from larder.catalog_rules import entry_faults, spanning_faults  # noqa: PLC0415 - it needs the types above
-
     try:
         tree = read_yaml(data)
     except YamlFault as fault:
         raise CatalogError((str(fault),)) from None
-    found = list(tree.faults)
     if not isinstance(tree.value, dict):
-        raise CatalogError((f"line 1: the catalog is not a mapping with kind: {KIND}",))
-    catalog, errors = _validate(Catalog, tree.value, ())
-    found += [_sentence(tree, path, message) for path, message in errors]
-    groups = _valid_parts(NodeGroup, tree.value.get("nodeGroups"), "nodeGroups")
-    entries = _valid_parts(ModelEntry, tree.value.get("models"), "models")
-    faults = [
-        *(
-            f
-            for i, e in entries.items()
-            for f in entry_faults(("models", i), e, standalone=standalone)
-        ),
-        *spanning_faults(groups, entries),
-    ]
-    if catalog and catalog.defaults.eviction.low_threshold_percent >= (
-        catalog.defaults.eviction.high_threshold_percent
-    ):
-        path = ("defaults", "eviction", "lowThresholdPercent")
-        faults.append((path, "is not below highThresholdPercent"))
-    found += [_sentence(tree, path, message) for path, message in faults]
-    if found or catalog is None:
-        raise CatalogError(tuple(f"line {line}: {text}" for line, text in sorted(found)))
+        faults: list[tuple[Path, str]] = [((), f"is not a mapping with kind: {KIND}")]
+        raise CatalogError(sentences.report(tree, faults))
+    catalog, faults = _validate(Catalog, tree.value)
+    faults += _rule_faults(tree.value, standalone=standalone)
+    if catalog is None or faults or tree.faults:
+        raise CatalogError(sentences.report(tree, faults))
     return catalog
 
 
-def _validate(model: type[T], value: object, at: Path) -> tuple[T | None, list[tuple[Path, str]]]:
+def _rule_faults(document: dict[str, YamlValue], *, standalone: bool) -> list[tuple[Path, str]]:
+    """What the rules say of the parts that are right by themselves."""
+    from larder import catalog_rules as rules  # noqa: PLC0415 - it needs the types above
+
+    defaults, _ = _validate(Defaults, document.get("defaults", {}))
+    groups = _valid_items(NodeGroup, document.get("nodeGroups"))
+    entries = _valid_items(ModelEntry, document.get("models"))
+    named = {key: _names(document.get(key)) for key in ("nodeGroups", "models")}
+    return [
+        *(rules.defaults_faults(defaults) if defaults else ()),
+        *(f for i, g in groups.items() for f in rules.group_faults(("nodeGroups", i), g)),
+        *(
+            f
+            for i, e in entries.items()
+            for f in rules.entry_faults(("models", i), e, standalone=standalone)
+        ),
+        *rules.spanning_faults(named["nodeGroups"], named["models"], entries),
+    ]
+
+
+def _validate(model: type[T], value: object) -> tuple[T | None, list[tuple[Path, str]]]:
     try:
         return model.model_validate(value, by_alias=True, by_name=False), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        return None, [_explain(model, at, detail) for detail in details]
+        return None, [sentences.explain(model, detail) for detail in details]
 
 
-def _valid_parts(model: type[T], value: object, key: str) -> dict[int, T]:
-    """The items of a list that are right by themselves, by index, for the rules that span."""
+def _valid_items(model: type[T], value: YamlValue) -> dict[int, T]:
+    """The items of a list that are right by themselves, by index."""
     items = value if isinstance(value, list) else []
-    parts = {i: _validate(model, item, (key, i))[0] for i, item in enumerate(items)}
+    parts = {i: _validate(model, item)[0] for i, item in enumerate(items)}
     return {i: part for i, part in parts.items() if part is not None}
 
 
-def _sentence(tree: YamlTree, path: Path, message: str) -> tuple[int, str]:
-    return tree.line_of(path), f"{_dotted(path)} {message}".lstrip()
-
-
-def _dotted(path: Path) -> str:
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
-    return text.removeprefix(".")
-
-
-def _explain(model: type[_Part], at: Path, detail: ErrorDetails) -> tuple[Path, str]:
-    """One pydantic error as path and clause; union members' names are not part of a path."""
-    where = tuple(p for p in detail["loc"] if isinstance(p, int) or not _is_union_tag(p))
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden":
-            accepted = ", ".join(sorted(_keys_at(model, where[:-1])))
-            return (*at, *where), f"is an unknown key; accepted: {accepted}"
-        case "missing":
-            return (*at, *where[:-1]), f"lacks the required key {where[-1]!r}"
-        case "value_error":
-            return (*at, *where), f"is wrong: {context['error']}"
-        case "literal_error":
-            return (*at, *where), f"is not accepted; accepted: {context['expected']}"
-        case "string_pattern_mismatch":
-            return (*at, *where), f"is not accepted; accepted: text like {context['pattern']}"
-        case _:
-            message = detail["msg"].removeprefix("Input ").replace("valid dictionary", "mapping")
-            return (*at, *where), message[:1].lower() + message[1:]
-
-
-def _is_union_tag(part: str) -> bool:
-    return part.startswith("(")
-
-
-def _keys_at(model: type[_Part], where: tuple[str | int, ...]) -> list[str]:
-    """The keys that are accepted at a path of the document."""
-    current: Any = model
-    for part in where:
-        if isinstance(part, str):
-            fields = {f.alias or n: f for n, f in current.model_fields.items()}
-            current = fields[part].annotation
-        current = _part_inside(current)
-    return [f.alias or name for name, f in current.model_fields.items()]
-
-
-def _part_inside(annotation: Any) -> Any:
-    """The `_Part` class in `X`, `X | None`, `list[X]` or unions of them."""
-    if get_origin(annotation) in {list, Union, UnionType, Annotated}:
-        inside = (_part_inside(arg) for arg in get_args(annotation))
-        return next((c for c in inside if c is not None), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, _Part) else None
+def _names(value: YamlValue) -> dict[int, str]:
+    """The names in a list, of wrong items too: other items may rightly refer to them."""
+    items = value if isinstance(value, list) else []
+    names = {i: item.get("name") for i, item in enumerate(items) if isinstance(item, dict)}
+    return {i: str(name) for i, name in names.items() if type(name) in {int, str}}

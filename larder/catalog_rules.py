@@ -8,24 +8,52 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from larder.catalog import ANY_ENDPOINT, ANY_NAMESPACE, Catalog, ModelEntry, Network, NodeGroup
-from larder.storage_uri import endpoint_fault, entry_uri_fault, scheme_of
+from larder.catalog import (
+    ANY_ENDPOINT,
+    ANY_NAMESPACE,
+    Catalog,
+    Defaults,
+    ModelEntry,
+    Network,
+    NodeGroup,
+)
+from larder.storage_uri import endpoint_fault, entry_uri_fault, normalise, scheme_of
 from larder.yaml_tree import Path
 
 Fault = tuple[Path, str]
 
 COMMIT_HEX_DIGITS = 40
 FILLED_SCHEMES = ("hf",)
+MAX_ENTRIES_OF_A_URI = 100  # they are compared with one another, each pair
+_BRACKETS = re.compile(r"\[!?+\]?+[^\]]*\]")  # as fnmatch reads them: `[]a]` and `[!]a]` are closed
+
+
+def defaults_faults(defaults: Defaults) -> Iterator[Fault]:
+    """What is wrong between the defaults' fields."""
+    eviction = defaults.eviction
+    if eviction.low_threshold_percent >= eviction.high_threshold_percent:
+        yield (
+            ("defaults", "eviction", "lowThresholdPercent"),
+            f"is not below highThresholdPercent; accepted: below {eviction.high_threshold_percent}",
+        )
+
+
+def group_faults(at: Path, group: NodeGroup) -> Iterator[Fault]:
+    """What is wrong with one node group by itself: a selector that can never mean what it says."""
+    for i, expression in enumerate(group.node_selector.match_expressions):
+        where = (*at, "nodeSelector", "matchExpressions", i, "values")
+        if expression.operator in {"In", "NotIn"} and not expression.values:
+            yield where, f"is empty, which operator {expression.operator} needs; accepted: a list"
+        if expression.operator in {"Exists", "DoesNotExist"} and expression.values:
+            yield where, f"is given, which operator {expression.operator} excludes; accepted: none"
 
 
 def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[Fault]:
     """What is wrong with one entry by itself."""
     if fault := entry_uri_fault(entry.storage_uri):
         yield (*at, "storageUri"), fault
-    elif scheme_of(entry.storage_uri) == "hf" and not entry.revision:
-        yield at, "lacks 'revision', which hf:// needs; accepted: a commit or a branch"
-    elif scheme_of(entry.storage_uri) != "hf" and entry.revision:
-        yield (*at, "revision"), "is for hf:// only"
+    else:
+        yield from _revision_faults(at, entry)
     if entry.placement == "Require" and entry.fill == "OnDemand":
         yield (*at, "fill"), "is OnDemand, which placement Require excludes; accepted: Eager"
     for name, value in (("fetchFrom", entry.fetch_from), ("endpoint", entry.endpoint)):
@@ -34,13 +62,24 @@ def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[F
             yield (*at, name), fault
     yield from _namespace_faults(at, entry)
     yield from _credential_faults(at, entry, standalone=standalone)
-    for name, patterns in (
-        ("allowPatterns", entry.allow_patterns),
-        ("ignorePatterns", entry.ignore_patterns),
-    ):
-        for i, pattern in enumerate(patterns):
-            if fault := _pattern_fault(pattern):
-                yield (*at, name, i), fault
+    yield from _pattern_faults((*at, "allowPatterns"), entry.allow_patterns)
+    yield from _pattern_faults((*at, "ignorePatterns"), entry.ignore_patterns)
+
+
+def _revision_faults(at: Path, entry: ModelEntry) -> Iterator[Fault]:
+    is_hub = scheme_of(entry.storage_uri) == "hf"
+    if is_hub and not entry.revision:
+        yield at, "lacks 'revision', which hf:// needs; accepted: a commit, branch or tag"
+    elif not is_hub and entry.revision:
+        yield (*at, "revision"), "is for hf:// only; accepted: no revision"
+    elif ".." in (entry.revision or ""):  # it becomes a part of URLs
+        yield (*at, "revision"), "holds '..'; accepted: a commit, branch or tag"
+
+
+def _pattern_faults(at: Path, patterns: list[str]) -> Iterator[Fault]:
+    for i, pattern in enumerate(patterns):
+        if fault := _pattern_fault(pattern):
+            yield (*at, i), fault
 
 
 def _namespace_faults(at: Path, entry: ModelEntry) -> Iterator[Fault]:
@@ -91,19 +130,20 @@ def _pattern_fault(pattern: str) -> str | None:
         return f"{pattern!r} leaves the model; accepted: globs of paths inside it"
     if not pattern.isprintable():
         return f"{pattern!r} holds a control character"
-    start = pattern.find("[")
-    if start >= 0 and "]" not in pattern[start + 2 :]:
+    if "[" in _BRACKETS.sub("", pattern):
         return f"{pattern!r} opens a bracket and does not close it"
     return None
 
 
 def spanning_faults(
-    groups: Mapping[int, NodeGroup], entries: Mapping[int, ModelEntry]
+    group_names: Mapping[int, str],
+    model_names: Mapping[int, str],
+    entries: Mapping[int, ModelEntry],
 ) -> Iterator[Fault]:
     """What is wrong between parts; indices are those of the document."""
-    yield from _duplicates("nodeGroups", {i: g.name for i, g in groups.items()})
-    yield from _duplicates("models", {i: e.name for i, e in entries.items()})
-    names = sorted({g.name for g in groups.values()})
+    yield from _duplicates("nodeGroups", group_names)
+    yield from _duplicates("models", model_names)
+    names = sorted(set(group_names.values()))
     for i, entry in entries.items():
         for j, group in enumerate(entry.node_groups):
             if group not in names:
@@ -114,11 +154,21 @@ def spanning_faults(
                 )
     same_uri: dict[str, list[tuple[int, ModelEntry]]] = {}
     for i, entry in entries.items():
-        same_uri.setdefault(entry.identity.storage_uri, []).append((i, entry))
+        same_uri.setdefault(normalise(entry.storage_uri), []).append((i, entry))
     for rivals in same_uri.values():
-        for (_, first), (j, second) in combinations(rivals, 2):
-            if fault := _rivalry(first, second):
-                yield ("models", j), fault
+        yield from _rival_faults(rivals)
+
+
+def _rival_faults(rivals: list[tuple[int, ModelEntry]]) -> Iterator[Fault]:
+    if len(rivals) > MAX_ENTRIES_OF_A_URI:
+        yield (
+            ("models", rivals[MAX_ENTRIES_OF_A_URI][0], "storageUri"),
+            f"is in {len(rivals)} entries; accepted: up to {MAX_ENTRIES_OF_A_URI}",
+        )
+        return
+    for (_, first), (j, second) in combinations(rivals, 2):
+        if fault := _rivalry(first, second):
+            yield ("models", j), fault
 
 
 def _duplicates(key: str, names: Mapping[int, str]) -> Iterator[Fault]:

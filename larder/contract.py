@@ -31,12 +31,15 @@ FALLBACK_VARIABLE: Final = "LARDER_FALLBACK"
 TERMINATION_LOG_VARIABLE: Final = "LARDER_TERMINATION_LOG"
 KSERVE_ENTRYPOINT: Final = "/storage-initializer/scripts/initializer-entrypoint"  # since v0.11
 
-# One line of POSIX shell. The first initializer that can be *read to its end* runs (a failing disk
-# must not stop a pod); without one, or without python3, KServe's own entrypoint runs with the same
-# arguments. None of `$(` and `$$` may occur: the kubelet would expand them.
+INITIALIZER_END: Final = "# end of the initializer"  # its last line
+
+# One line of POSIX shell. The first initializer that can be read to its last line runs: a failing
+# disk, or a file that lost its end, must not stop a pod (Python runs an empty file and is content).
+# Without one, or without python3, KServe's own entrypoint runs with the same arguments. None of
+# `$(` and `$$` may occur: the kubelet would expand them.
 INITIALIZER_SCRIPT: Final = (
     f"for i in {SLOTS_MOUNT_ROOT}/*/initializer; do "
-    'if cat "$i" >/dev/null 2>&1 && command -v python3 >/dev/null 2>&1; '
+    f'if grep -qx "{INITIALIZER_END}" "$i" 2>/dev/null && command -v python3 >/dev/null 2>&1; '
     'then exec python3 -I -S "$i" "$@"; fi; done; '
     f'exec "${{{FALLBACK_VARIABLE}:-{KSERVE_ENTRYPOINT}}}" "$@"'
 )

@@ -125,7 +125,7 @@ def parse_layout(text: str) -> Layout | None:
     try:
         raw = json.loads(text)
         schema, oldest_reader = raw["schema"], raw["oldestReader"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if type(schema) is not int or type(oldest_reader) is not int:
         return None

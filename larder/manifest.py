@@ -57,12 +57,12 @@ class Manifest:
 
 def make_manifest(storage_uri: str, revision: str, files: Iterable[ManifestFile]) -> Manifest:
     """Build a manifest with its files in order. Raises `ValueError` for what cannot be written."""
-    ordered = tuple(sorted(files, key=lambda f: f.path.encode()))
-    if fault := listing_fault([f.path for f in ordered]):
+    listed = tuple(files)
+    if fault := listing_fault([f.path for f in listed]):
         raise ValueError(fault)
-    if "\n" in storage_uri or not re.fullmatch(r"\S+", revision):
+    if not re.fullmatch(r"[^\n]+", storage_uri) or not re.fullmatch(r"[^\s]+", revision):
         raise ValueError(f"source {storage_uri!r} {revision!r} does not fit one line")
-    return Manifest(storage_uri, revision, ordered)
+    return Manifest(storage_uri, revision, tuple(sorted(listed, key=lambda f: f.path.encode())))
 
 
 def parse_manifest(text: str) -> Manifest:

@@ -16,6 +16,7 @@ from larder.contract import DecisionReason
 from larder.storage_uri import (
     CACHEABLE_SCHEMES,
     DEFAULT_ENDPOINTS,
+    MAX_URI_CHARACTERS,
     is_unresolved,
     normalise,
     normalise_endpoint,
@@ -71,6 +72,8 @@ class CatalogIndex:
             return DecisionReason.UNRESOLVED_URI
         if scheme_of(uri) not in CACHEABLE_SCHEMES:
             return DecisionReason.SCHEME_NOT_CACHEABLE
+        if len(uri) > MAX_URI_CHARACTERS:  # no entry is that long; walking up would take its time
+            return DecisionReason.MODEL_NOT_IN_CATALOG
         rivals = list(self._candidates(uri))
         if not rivals:
             return DecisionReason.MODEL_NOT_IN_CATALOG

@@ -23,9 +23,9 @@ _SUFFIXES = {
     "Ei": Decimal(2) ** 60,
 }
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)(?:([kMGTPE]i?|Ki)|[eE]([0-9]{1,2}))?")
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+")
-_DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|µs|ms|s|m|h)){1,9}")
+_DURATION_PART = re.compile(r"([0-9.]+)([nuµm]?s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 _LARGEST_BYTES = 2**63 - 1
 _WHOLE_PERCENT = 100
@@ -54,6 +54,14 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
+def format_duration(seconds: float) -> str:
+    """Seconds as a Go duration of one unit: the largest that is exact, else seconds."""
+    for unit in ("h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """An amount of a disk: so many bytes, or a percentage of the filesystem."""
@@ -80,6 +88,11 @@ def parse_share(text: str) -> Share:
         raise ValueError(
             f"{text!r} is neither a quantity nor a percentage; accepted: 1500Gi, 80%"
         ) from None
+
+
+def format_share(share: Share) -> str:
+    """A share as an admin writes it: `80%`, or bytes."""
+    return f"{share.percent:g}%" if share.size_bytes is None else str(share.size_bytes)
 
 
 _STEPS = (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))

@@ -45,7 +45,7 @@ LEGAL_MOVES: Final[dict[ModelState, frozenset[ModelState]]] = {
     _S.VERIFYING: frozenset({_S.READY, _S.FAILED, _S.QUEUED, _S.ABSENT}),
     _S.READY: frozenset({_S.EVICTING, _S.QUARANTINED}),
     _S.EVICTING: frozenset({_S.ABSENT, _S.READY, _S.QUARANTINED}),
-    _S.FAILED: frozenset({_S.QUEUED, _S.ABSENT}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.DOWNLOADING, _S.VERIFYING, _S.ABSENT}),
     _S.QUARANTINED: frozenset({_S.READY, _S.EVICTING}),
 }
 
@@ -115,13 +115,19 @@ def parse_status(text: str) -> SlotStatus | None:
             eta_seconds=_optional_int(raw.get("etaSeconds")),
             join_timeout_seconds=int(raw.get("joinTimeoutSeconds", DEFAULT_JOIN_TIMEOUT_SECONDS)),
             restarting=bool(raw.get("restarting", False)),
-            reason=raw.get("reason"),
-            revision=raw.get("revision"),
+            reason=_optional_text(raw.get("reason")),
+            revision=_optional_text(raw.get("revision")),
             unlisted_since=_optional_int(raw.get("unlistedSince")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
 def _optional_int(value: Any) -> int | None:
     return None if value is None else int(value)
+
+
+def _optional_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is not text")

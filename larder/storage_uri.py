@@ -15,8 +15,11 @@ from larder.manifest import path_fault
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HF_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,221}")
 _AZURE_BLOB = re.compile(r"https://[^/]+\.blob\.core\.[^/]+/[^/]+(/.*)?")
 _UNRESOLVED = re.compile(r"[\x00-\x1f\x7f]|\$\(")
+_UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f]")
+MAX_URI_CHARACTERS: Final = 2048  # more than any place that can be cached needs
 
 CACHEABLE_SCHEMES: Final = ("hf", "s3", "gs", "https")
 TREE_SCHEMES: Final = frozenset({"s3", "gs"})  # a URI below an entry's URI is a part of it
@@ -93,31 +96,45 @@ def subpath_below(entry_uri: str, uri: str) -> str | None:
 def entry_uri_fault(uri: str) -> str | None:
     """What makes a URI unfit for the catalog, as one clause, or None."""
     scheme = scheme_of(uri)
-    if is_unresolved(uri) or " " in uri:
+    if is_unresolved(uri) or _UNPRINTED.search(uri):
         return "holds white space, a control character or '$('"
+    if len(uri) > MAX_URI_CHARACTERS:
+        return f"is too long; accepted: up to {MAX_URI_CHARACTERS} characters"
     if scheme not in CACHEABLE_SCHEMES:
         named = f"scheme {scheme!r}" if scheme else "a URI without scheme"
         return f"{named} cannot be cached; accepted: {', '.join(CACHEABLE_SCHEMES)}"
     if scheme == "hf":
         model = parse_hub_uri(uri)
         if model is None:
-            return "is not hf://OWNER/MODEL"
+            return "names no model; accepted: hf://OWNER/MODEL"
         if model.revision:
             return "carries a revision; give it as 'revision' instead"
         return None
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return f"names no {'host' if scheme == 'https' else 'bucket'}"
-    if parts.query or parts.fragment or "@" in parts.netloc:
+    return _place_fault(normalise(uri), scheme)
+
+
+def _place_fault(uri: str, scheme: str) -> str | None:
+    """What is wrong with a normalised URI of a bucket or host and a path in it."""
+    place, _, path = uri.split("://", 1)[1].partition("/")
+    if "?" in uri or "#" in uri or "@" in place:  # may be secret: never quoted
         return "carries a user, query or fragment; credentials go to 'credentials'"
-    path = normalise(uri).split("://", 1)[1].partition("/")[2]
+    if scheme == "https" and (endpoint_fault(f"https://{place}") or not path):
+        return "names no file on a host; accepted: https://HOST/PATH"
+    if scheme != "https" and not _BUCKET.fullmatch(place):
+        return f"names no bucket; accepted: {scheme}://BUCKET/PATH"
     fault = path_fault(path) if path else None
-    return fault.replace("path ", "has a path that is unfit: ", 1) if fault else None
+    return f"is unfit: {fault}" if fault else None
 
 
 def normalise_endpoint(endpoint: str) -> str:
-    """An endpoint as it is compared: scheme and host lower-cased, default port and `/` dropped."""
-    parts = urlsplit(endpoint)
+    """An endpoint as it is compared: scheme and host lower-cased, default port and `/` dropped.
+
+    What is no URL stays as it is: it equals nothing that an entry says.
+    """
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return endpoint
     host = parts.netloc.lower()
     if default_port := {"http": ":80", "https": ":443"}.get(parts.scheme.lower()):
         host = host.removesuffix(default_port)
@@ -130,9 +147,9 @@ def endpoint_fault(endpoint: str) -> str | None:
         parts = urlsplit(endpoint)
         _ = parts.port
     except ValueError:
-        return "is not a URL"
+        return "is not a URL; accepted: http://HOST or https://HOST"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return "is not an http:// or https:// URL"
+        return "is not a URL; accepted: http://HOST or https://HOST"
     if parts.query or parts.fragment or "@" in parts.netloc:
-        return "carries a user, query or fragment"
-    return "holds white space" if re.search(r"\s", endpoint) else None
+        return "carries a user, query or fragment; credentials go to 'credentials'"
+    return "holds white space or a control character" if _UNPRINTED.search(endpoint) else None

@@ -25,8 +25,10 @@ _WORDS: Final[dict[str, bool | None]] = {
     "~": None,
     "": None,
 }
+_TEXT_TAG = "tag:yaml.org,2002:str"
 _PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "bool", "null", "float", "timestamp")
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "bool", "null", "float", "timestamp", "value", "merge")
 )
 _QUOTED_STYLES = frozenset({"'", '"', "|", ">"})
 _COLLECTION_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
@@ -76,11 +78,15 @@ def read_yaml(data: bytes) -> YamlTree:
 
 
 def _refuse_traps(text: str) -> None:
-    depth = 0
+    depth = documents = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise YamlFault(f"line {line}: aliases are not accepted; write the value out")
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise YamlFault(f"line {line}: a second document begins; accepted: one a file")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -91,14 +97,20 @@ def _refuse_traps(text: str) -> None:
 
 def _build(node: yaml.Node, path: Path, tree: YamlTree) -> YamlValue:
     tree.lines.setdefault(path, node.start_mark.line + 1)
-    if node.tag not in _PLAIN_TAGS and node.tag not in _COLLECTION_TAGS:
-        tree.faults.append((node.start_mark.line + 1, f"tag {node.tag!r} is not accepted"))
+    if _has_odd_tag(node, tree):
         return None
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, tree)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, i), tree) for i, item in enumerate(node.value)]
     return _scalar(node)
+
+
+def _has_odd_tag(node: yaml.Node, tree: YamlTree) -> bool:
+    if node.tag in _PLAIN_TAGS or node.tag in _COLLECTION_TAGS:
+        return False
+    tree.faults.append((node.start_mark.line + 1, f"tag {node.tag[:200]!r} is not accepted"))
+    return True
 
 
 def _build_mapping(node: yaml.MappingNode, path: Path, tree: YamlTree) -> dict[str, YamlValue]:
@@ -108,9 +120,11 @@ def _build_mapping(node: yaml.MappingNode, path: Path, tree: YamlTree) -> dict[s
         if not isinstance(key_node, yaml.ScalarNode):
             tree.faults.append((line, "a key must be text"))
             continue
+        if _has_odd_tag(key_node, tree):
+            continue
         key = str(key_node.value)
         if key in mapping:
-            tree.faults.append((line, f"key {key!r} is given twice"))
+            tree.faults.append((line, f"key {key[:200]!r} is given twice"))
             continue
         tree.lines[(*path, key)] = line
         mapping[key] = _build(value_node, (*path, key), tree)
@@ -119,7 +133,8 @@ def _build_mapping(node: yaml.MappingNode, path: Path, tree: YamlTree) -> dict[s
 
 def _scalar(node: yaml.Node) -> str | int | bool | None:
     text = str(node.value)
-    if isinstance(node, yaml.ScalarNode) and node.style in _QUOTED_STYLES:  # text, whatever it says
+    style = node.style if isinstance(node, yaml.ScalarNode) else None
+    if style in _QUOTED_STYLES or node.tag == _TEXT_TAG:  # text, whatever it says
         return text
     if text in _WORDS:
         return _WORDS[text]
