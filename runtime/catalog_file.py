@@ -22,13 +22,15 @@ class CatalogReading:
 
     `problems` are those of the newest edit, empty when it is good; `notes` are what the admin of
     the catalog in force should know. `changed` is whether this poll found something new: another
-    catalog or other problems.
+    catalog or other problems. `document` is what the catalog in force was read from, empty if it
+    was handed in.
     """
 
     catalog: Catalog | None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     changed: bool = False
+    document: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class CatalogFile:
         self._catalog = last_good
         self._problems: tuple[str, ...] = ()
         self._notes = catalog_notes(last_good) if last_good else ()
+        self._document = b""
         self._seen: _Fingerprint | None = None
 
     def poll(self) -> CatalogReading:
@@ -62,7 +65,9 @@ class CatalogFile:
         except CatalogError as error:
             self._problems = error.problems
         changed = before != (self._catalog, self._problems)
-        return CatalogReading(self._catalog, self._problems, self._notes, changed)
+        return CatalogReading(
+            self._catalog, self._problems, self._notes, changed, self._document
+        )
 
     def _look(self) -> None:
         status = self._path.stat()  # before reading: a write in between is seen by the next poll
@@ -72,6 +77,7 @@ class CatalogFile:
         data = self._read(status)
         self._seen = fingerprint  # a bad file, too, is read once only
         self._catalog = read_catalog(data, standalone=self._standalone)
+        self._document = data
         self._problems = ()
         self._notes = catalog_notes(self._catalog)
 

@@ -5,9 +5,9 @@ Rules it keeps (property tests hold them):
 - an unknown catalog plans nothing; unknown pods plan no eviction; nothing in use is evicted (P3);
 - content, staging, trash and quarantine, each inode once, plus what fills in flight were promised,
   never exceed the budget, and a fill starts only if the filesystem keeps its free floor (P4);
-- fills go by: a pod waits > priority > smallest; a listed model is evicted only for one of strictly
-  higher priority, so that two models never evict each other in turn;
-- planning again after executing gives nothing (see `Observation`: everything that matters is in it).
+- fills go by: a pod waits > priority > smallest; a listed model is evicted only for one of
+  strictly higher priority, so that two models never evict each other in turn;
+- planning again after executing gives nothing: all that matters is in the `Observation`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,19 +18,22 @@ from agent.planning.ledger import Ledger
 from agent.planning.values import Disk, Failure, FillProgress, Inventory
 from agent.planning.wishes import Wanted, Wishes
 from larder.layout import Key
+from larder.status import SlotStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Everything a plan is made of. `now` is unix seconds.
 
-    `wishes` is None while the catalog is unknown, `in_use` while the node's pods are.
+    `wishes` is None while the catalog is unknown, `in_use` while the node's pods are. `statuses`
+    is what the slots' status files say now.
     """
 
     now: float
     wishes: Wishes | None
     inventory: Inventory
     disk: Disk
+    statuses: Mapping[Key, SlotStatus] = field(default_factory=dict)
     in_flight: Mapping[Key, FillProgress] = field(default_factory=dict)
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     in_use: frozenset[Key] | None = frozenset()
@@ -162,10 +165,10 @@ class _Planner:
                 self._evict(key, EvictReason.UNLISTED)
 
     def _is_expired(self, key: Key) -> bool:
-        slot = self.seen.inventory.slots.get(key)
-        if slot is None:  # a staging that no slot waits for
+        if key not in self.seen.inventory.slots:  # a staging that no slot waits for
             return True
-        since = slot.status.unlisted_since if slot.status else None
+        status = self.seen.statuses.get(key)
+        since = status.unlisted_since if status else None
         if since is None:  # noticed just now: the report writes it down
             return False
         return self.seen.now - since >= self.wishes.limits.unlisted_ttl_seconds

@@ -24,8 +24,7 @@ _FAILURES = {
 def slot_statuses(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
     """The status of every slot that is there or should be; nothing while the catalog is unknown.
 
-    The previous status of a slot is taken from the inventory, so that an unchanged answer is equal
-    to what is on disk and nothing is written.
+    An unchanged status is equal to the observed one, so that nothing is written.
     """
     if seen.wishes is None:
         return {}
@@ -43,7 +42,7 @@ def _status(
     key: Key, seen: Observation, wishes: Wishes, failed: Mapping[Key, FillFailure]
 ) -> SlotStatus:
     slot = seen.inventory.slots.get(key, SlotFacts())
-    before = slot.status or SlotStatus(ModelState.ABSENT)
+    before = seen.statuses.get(key, SlotStatus(ModelState.ABSENT))
     fill = seen.in_flight.get(key)
     if slot.has_content:
         now = _settled(slot)

@@ -22,7 +22,7 @@ Owner = str
 class RemoteFile:
     """One file as a source lists it: at least one of the digests is known.
 
-    `git_sha1` is the git blob id: SHA-1 of `blob <size>\\0` and the content.
+    `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content.
     """
 
     path: str
@@ -109,7 +109,7 @@ class SlotFacts:
 
 @dataclass(frozen=True, slots=True)
 class StagingFacts:
-    """What `staging/<key>` holds. `is_complete`: verified and linked, only publishing is missing."""
+    """What `staging/<key>` holds. Complete: verified and linked, only publishing is missing."""
 
     listing: Listing | None = None
     is_complete: bool = False

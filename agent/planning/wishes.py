@@ -1,7 +1,7 @@
 """What the catalog wants of this node: its models, and the limits they share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from larder.catalog import Catalog, ModelEntry
 from larder.catalog_rules import FILLED_SCHEMES
@@ -39,10 +39,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The catalog, read for one node."""
+    """The catalog, read for one node. `entries` are those of `wanted`, whole."""
 
     wanted: Mapping[Key, Wanted]
     limits: Limits
+    entries: Mapping[Key, ModelEntry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,10 @@ def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
         shares.append(node.budget)
     budget = min(share.of_bytes(filesystem_bytes) for share in shares or [DEFAULT_BUDGET])
     defaults = catalog.defaults
+    entries = {entry.key: entry for entry in catalog.models_of(node.labels)}
     return Wishes(
-        wanted={entry.key: _wanted(entry) for entry in catalog.models_of(node.labels)},
+        wanted={key: _wanted(entry) for key, entry in entries.items()},
+        entries=entries,
         limits=Limits(
             budget_bytes=budget,
             free_floor_bytes=defaults.free_floor.of_bytes(filesystem_bytes),

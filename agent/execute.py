@@ -1,0 +1,190 @@
+"""Carrying out a plan: children for fills, renames for what becomes visible or goes.
+
+Actions run in the plan's order. An eviction that finds its model in use after all is taken back,
+and the rest of the plan is left to the next one: it was made for room that is not there.
+"""
+
+import random
+from dataclasses import dataclass
+
+from agent.credentials import token_of
+from agent.fill.job import Job, Operation
+from agent.fill.runner import FillResult, Fills
+from agent.metrics import SUCCESS, AgentMetrics
+from agent.planning.backoff import next_failure
+from agent.planning.plan import Cancel, Evict, Fill, Observation, Plan, Publish, Resolve
+from agent.planning.values import Failure, Inventory
+from agent.pods import Pods
+from agent.report import Statuses
+from agent.store.store import Store
+from larder.errors import DiskFullError, FillError, LarderError, SourceDriftedError
+from larder.layout import Digest, Key
+from larder.status import ModelState, SlotStatus
+from runtime.clock import Clock
+from runtime.logs import get_logger
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What actions are carried out with."""
+
+    store: Store
+    fills: Fills
+    pods: Pods
+    statuses: Statuses
+    metrics: AgentMetrics
+    clock: Clock
+
+
+class Executor:
+    """Executes plans and takes in what fills came to. `failures` is its record, read by others."""
+
+    def __init__(self, root_path: str, tools: Tools, failures: dict[Key, Failure]) -> None:
+        self._root_path = root_path
+        self._tools = tools
+        self._failures = failures
+        self._started: dict[Key, float] = {}
+
+    def settle(self) -> bool:
+        """Take in fills that ended; whether there were any."""
+        finished = self._tools.fills.take_finished()
+        for result in finished:
+            self._settle(result)
+        return bool(finished)
+
+    def execute(self, plan: Plan, seen: Observation) -> bool:
+        """Carry out a plan; whether it changed anything."""
+        for action in plan.actions:
+            match action:
+                case Cancel():
+                    self._tools.fills.cancel(action.key)
+                case Evict():
+                    if not self._evict(action, seen):
+                        break
+                case Publish():
+                    self._publish(action.key)
+                case Resolve() | Fill():
+                    self._start(action, seen)
+        return bool(plan.actions)
+
+    def _start(self, action: Resolve | Fill, seen: Observation) -> None:
+        if seen.wishes is None:
+            return
+        entry = seen.wishes.entries[action.key]
+        is_fill = isinstance(action, Fill)
+        try:
+            job = Job(
+                operation=Operation.FILL if is_fill else Operation.RESOLVE,
+                root=self._root_path,
+                key=action.key,
+                storage_uri=entry.identity.storage_uri,
+                revision=entry.revision or "",
+                endpoint=entry.fetch_endpoint,
+                token=token_of(entry),
+                allow_patterns=tuple(entry.allow_patterns),
+                ignore_patterns=tuple(entry.ignore_patterns),
+                digest=entry.digest,
+                max_size_bytes=entry.max_size,
+            )
+        except FillError as error:
+            self._fail(action.key, error)
+            return
+        self._started.setdefault(action.key, self._tools.clock.monotonic())
+        reserved_bytes = action.size_bytes if isinstance(action, Fill) else 0
+        self._tools.fills.start(job, reserved_bytes)
+        _log.info(
+            "fill started" if is_fill else "resolve started",
+            key=action.key,
+            model=entry.name,
+            reserved_bytes=reserved_bytes,
+        )
+
+    def _settle(self, result: FillResult) -> None:
+        if result.error is not None:
+            self._fail(result.key, result.error)
+        elif result.operation is Operation.FILL:
+            self._tools.metrics.fetched_bytes.inc(result.size_bytes)
+        else:
+            self._failures.pop(result.key, None)
+
+    def _fail(self, key: Key, error: FillError) -> None:
+        tools = self._tools
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        before = self._failures.get(key)
+        failure = next_failure(before, error, tools.clock.now(), jitter)
+        self._failures[key] = failure
+        self._started.pop(key, None)
+        tools.metrics.fills.labels(str(error.reason)).inc()
+        _log.warning(
+            "fill failed",
+            key=key,
+            reason=str(error.reason),
+            message=str(error),
+            attempts=failure.attempts,
+            retry_in_seconds=round(failure.retry_at - tools.clock.now(), 1),
+        )
+
+    def _publish(self, key: Key) -> None:
+        tools = self._tools
+        try:
+            manifest = tools.store.publish(key)
+        except DiskFullError as error:
+            self._fail(key, error)
+            return
+        except (LarderError, ValueError) as error:
+            tools.store.evict_staging(key)
+            self._fail(key, SourceDriftedError(f"staging could not be published: {error}"))
+            return
+        self._failures.pop(key, None)
+        tools.metrics.fills.labels(SUCCESS).inc()
+        now = tools.clock.monotonic()
+        seconds = now - self._started.pop(key, now)
+        tools.metrics.fill_seconds.observe(seconds)
+        _log.info(
+            "model ready",
+            key=key,
+            storage_uri=manifest.storage_uri,
+            revision=manifest.revision,
+            size_bytes=manifest.size_bytes,
+            seconds=round(seconds, 3),
+        )
+
+    def _evict(self, action: Evict, seen: Observation) -> bool:
+        """Hide, then look, then delete: looking first would lose a race with a starting pod."""
+        tools, key = self._tools, action.key
+        slot = seen.inventory.slots.get(key)
+        if slot is not None:
+            tools.statuses.write(key, SlotStatus(ModelState.EVICTING))
+        if slot is not None and slot.has_content:
+            tools.store.take_aside(key)
+            if tools.pods.uses(key):
+                tools.store.put_back(key)
+                return False
+            tools.store.evict_aside(key)
+        tools.store.evict_staging(key)
+        if seen.wishes is None or key not in seen.wishes.wanted:
+            tools.store.remove_slot(key)
+            tools.statuses.forget(key)
+        freed_bytes = tools.store.collect_blobs(_listed_digests(seen.inventory, without=key))
+        tools.metrics.evictions.labels(str(action.reason)).inc()
+        _log.info(
+            "model evicted",
+            key=key,
+            reason=str(action.reason),
+            expected_bytes=action.size_bytes,
+            freed_bytes=freed_bytes,
+        )
+        return True
+
+
+def _listed_digests(inventory: Inventory, without: Key) -> frozenset[Digest]:
+    """Contents that some staging is about to link: no orphans yet."""
+    return frozenset(
+        file.sha256
+        for key, staging in inventory.staging.items()
+        if staging.listing and key != without
+        for file in staging.listing.files
+        if file.sha256
+    )

@@ -1,0 +1,79 @@
+"""Gathering what a plan is made of. The disk is scanned only after something changed it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.fill.runner import Fills
+from agent.planning.plan import Observation
+from agent.planning.values import Failure, Inventory
+from agent.planning.wishes import Node, wishes_of
+from agent.pods import Pods
+from agent.store.inventory import scan
+from agent.store.root import CacheRoot
+from larder.layout import Key
+from larder.status import SlotStatus
+from runtime.catalog_file import CatalogFile, CatalogReading
+from runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the observer looks at."""
+
+    root: CacheRoot
+    catalog: CatalogFile
+    fills: Fills
+    pods: Pods
+    node: Node
+    clock: Clock
+
+
+class Observer:
+    """Builds observations; remembers the last scan until `invalidate` says that it is stale.
+
+    `failures` and `statuses` are kept by others and only looked at.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        failures: Mapping[Key, Failure],
+        statuses: Mapping[Key, SlotStatus],
+    ) -> None:
+        self._around = around
+        self._failures = failures
+        self._statuses = statuses
+        self._inventory: Inventory | None = None
+        self.reading = CatalogReading(None)
+
+    def invalidate(self) -> None:
+        """The disk has changed: the next observation scans it again."""
+        self._inventory = None
+
+    def poll_catalog(self) -> bool:
+        """Look at the catalog file; whether it says something new."""
+        self.reading = self._around.catalog.poll()
+        return self.reading.changed
+
+    def observe(self) -> Observation:
+        """One consistent set of values. A catalog with problems counts as unknown."""
+        around, reading = self._around, self.reading
+        if self._inventory is None:
+            self._inventory = scan(around.root.fd)
+        disk = around.root.disk()
+        is_known = reading.catalog is not None and not reading.problems
+        return Observation(
+            now=around.clock.now(),
+            wishes=(
+                wishes_of(reading.catalog, around.node, disk.total_bytes)
+                if reading.catalog is not None and is_known
+                else None
+            ),
+            inventory=self._inventory,
+            disk=disk,
+            statuses=dict(self._statuses),
+            in_flight={fill.key: fill for fill in around.fills.in_flight()},
+            failures=dict(self._failures),
+            in_use=around.pods.in_use(),
+            waiting=around.pods.waiting(),
+        )

@@ -1,0 +1,126 @@
+"""Telling what is so: each slot's status file, the log, the metrics. Only changes are written."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.metrics import AgentMetrics
+from agent.planning.plan import Observation, Plan
+from agent.planning.statuses import slot_statuses
+from agent.planning.values import InodeUse, Inventory
+from agent.store.store import Store
+from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Key
+from larder.status import ModelState, SlotStatus
+from runtime.catalog_file import CatalogReading
+from runtime.logs import get_logger
+
+_log = get_logger()
+_PLACES = (SLOTS, STAGING, TRASH, QUARANTINE, "orphans")
+
+
+class Statuses:
+    """The status files: what they say now, and the one way to change them."""
+
+    def __init__(self, store: Store, program: bytes) -> None:
+        self._store = store
+        self._program = program
+        self._prepared: set[Key] = set()
+        self.on_disk: dict[Key, SlotStatus] = {}
+
+    def adopt(self, inventory: Inventory) -> None:
+        """Take what an earlier agent wrote for what is on disk, so that sequences go on."""
+        found = {key: slot.status for key, slot in inventory.slots.items()}
+        self.on_disk.update({key: status for key, status in found.items() if status})
+
+    def write(self, key: Key, status: SlotStatus) -> None:
+        """Replace a slot's status if it differs; the slot and its initializer are made first."""
+        if key not in self._prepared:
+            self._store.ensure_slot(key, self._program)
+            self._prepared.add(key)
+        before = self.on_disk.get(key)
+        if status == before:
+            return
+        if before is not None and status.sequence <= before.sequence:
+            status = replace(status, sequence=before.sequence)
+        self._store.write_status(key, status)
+        self.on_disk[key] = status
+
+    def forget(self, key: Key) -> None:
+        """The slot is gone."""
+        self._prepared.discard(key)
+        self.on_disk.pop(key, None)
+
+    def announce_restart(self) -> None:
+        """Tell waiting pods that this agent comes back (they wait on for a while)."""
+        for key, status in list(self.on_disk.items()):
+            if status.state in _UNFINISHED:
+                self.write(key, replace(status, restarting=True, rate_bytes_per_second=0))
+
+
+_UNFINISHED = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.VERIFYING})
+
+
+class Reporter:
+    """Reports one reconcile after the other."""
+
+    def __init__(self, statuses: Statuses, metrics: AgentMetrics) -> None:
+        self._statuses = statuses
+        self._metrics = metrics
+        self._states: dict[Key, ModelState] = {}
+        self._inodes: tuple[InodeUse, ...] | None = None
+
+    def report(self, seen: Observation, plan: Plan) -> None:
+        """Write the statuses that changed, log changes of state, set the gauges."""
+        statuses = slot_statuses(seen, plan)
+        for key, status in statuses.items():
+            self._statuses.write(key, status)
+            if self._states.get(key) != status.state:
+                self._log_state(key, status, seen)
+        if statuses or seen.wishes is not None:
+            self._states = {key: status.state for key, status in statuses.items()}
+        self._set_gauges(seen)
+
+    def report_catalog(self, reading: CatalogReading) -> None:
+        """Say once what a new reading of the catalog brought."""
+        self._metrics.catalog_problems.set(len(reading.problems))
+        if reading.problems:
+            _log.error(
+                "catalog is bad: nothing is filled or evicted until it is mended",
+                problems=list(reading.problems),
+            )
+            return
+        models = len(reading.catalog.models) if reading.catalog else 0
+        _log.info("catalog loaded", models=models)
+        for note in reading.notes:
+            _log.warning("catalog note", note=note)
+
+    def _log_state(self, key: Key, status: SlotStatus, seen: Observation) -> None:
+        wanted = seen.wishes.wanted.get(key) if seen.wishes else None
+        _log.info(
+            "model state changed",
+            key=key,
+            model=wanted.name if wanted else None,
+            state=str(status.state),
+            reason=status.reason,
+        )
+
+    def _set_gauges(self, seen: Observation) -> None:
+        counts: Mapping[ModelState, int] = Counter(self._states.values())
+        for state in ModelState:
+            self._metrics.models.labels(str(state)).set(counts.get(state, 0))
+        self._metrics.disk_available_bytes.set(seen.disk.available_bytes)
+        if seen.wishes is not None:
+            self._metrics.budget_bytes.set(seen.wishes.limits.budget_bytes)
+        if self._inodes is not seen.inventory.inodes:
+            self._inodes = seen.inventory.inodes
+            used = Counter[str]()
+            for inode in self._inodes:
+                used[_place_of(inode)] += inode.size_bytes
+            for place in _PLACES:
+                self._metrics.used_bytes.labels(place).set(used[place])
+
+
+def _place_of(inode: InodeUse) -> str:
+    """The first place that holds an inode, in the order in which bytes are worth most."""
+    places = {owner.partition("/")[0] for owner in inode.owners}
+    return next((place for place in _PLACES if place in places), "orphans")
