@@ -1,11 +1,13 @@
 """The hub seen from a plain HTTP client: ranges, connections, and every fault it can play."""
 
 import gzip
+import json
 import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -152,6 +154,15 @@ def test_a_repository_can_move_while_it_is_served(hub: Hub) -> None:
     assert ask(hub.url, CONFIG.replace("main", first)).body == b"{}"
     hub.repos["acme/new"] = Repo({"config.json": b"new"})
     assert ask(hub.url, CONFIG.replace("tiny", "new")).body == b"new"
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "a\0b", "a\nb", "n" * 300, "é"])
+def test_a_hostile_repository_is_served_under_the_names_it_lists(name: str) -> None:
+    with Hub({"acme/tiny": Repo({name: b"content"})}) as hub:
+        listed = [entry["path"] for entry in json.loads(ask(hub.url, TREE).body)]
+        assert name in listed
+        asked = f"/acme/tiny/resolve/main/{quote(name, safe='')}"
+        assert ask(hub.url, asked).body == b"content"
 
 
 def test_commits_follow_from_their_content_and_from_those_before() -> None:
