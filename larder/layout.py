@@ -18,6 +18,7 @@
         parts                    digests of parts whose data is synced
         partial/<n>              the n-th file of the listing, growing
         tree/                    finished files, linked; becomes content/
+        manifest                 of the finished tree; the last thing a fill writes
       trash/                     on its way out
         <key>.aside              content taken aside by an eviction; goes back if it was used
         <anything else>          nobody's any more

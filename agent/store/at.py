@@ -114,6 +114,12 @@ def look(dir_fd: int, name: str) -> os.stat_result | None:
         return None
 
 
+def is_directory(dir_fd: int, name: str) -> bool:
+    """Whether a real directory is under a name."""
+    found = look(dir_fd, name)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
 def names(dir_fd: int) -> list[str]:
     """The names in a directory, sorted."""
     return sorted(os.listdir(dir_fd))

@@ -1,0 +1,122 @@
+"""Reading what is below a directory of the root, and whether it is what a manifest says.
+
+Nothing here raises for what it finds: an entry that no tree of ours has (a link, a special file, a
+directory that cannot be read) is a fault of the tree, with its path.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final, TypeVar
+
+from agent.planning.values import Finding
+from agent.store import at
+from larder.manifest import Manifest, parse_manifest
+
+MANIFEST_MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_DEPTH: Final = 512  # a manifest's longest path has no more parts
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Tree:
+    """Regular files by path with their `stat`, directories, and everything that is neither."""
+
+    files: dict[str, os.stat_result] = field(default_factory=dict)
+    directories: set[str] = field(default_factory=set)
+    faults: list[Finding] = field(default_factory=list)
+
+    def difference(self, manifest: Manifest) -> str | None:
+        """The first way in which the tree is not exactly what a manifest lists, or None."""
+        if self.faults:
+            return f"{self.faults[0].path} {self.faults[0].sentence}"
+        for file in manifest.files:
+            found = self.files.get(file.path)
+            if found is None:
+                return f"{file.path} is missing"
+            if found.st_size != file.size_bytes:
+                return f"{file.path} has {found.st_size} bytes instead of {file.size_bytes}"
+        surplus = self.files.keys() - {f.path for f in manifest.files}
+        surplus |= self.directories ^ _parents(manifest)
+        return f"{min(surplus)} is not in the manifest" if surplus else None
+
+
+def _parents(manifest: Manifest) -> set[str]:
+    """Every directory that a manifest's files need."""
+    needed = {parent for f in manifest.files for parent in PurePosixPath(f.path).parents}
+    return {str(parent) for parent in needed} - {"."}
+
+
+def finding(path: str, sentence: str) -> Finding:
+    """A finding whose path can be printed, whatever bytes the name is made of."""
+    return Finding(path.encode(errors="backslashreplace").decode(), sentence)
+
+
+def read_tree(dir_fd: int, name: str) -> Tree:
+    """What is below a directory; paths are relative to it. A name of something else is a fault."""
+    tree = Tree()
+    _read(dir_fd, name, "", tree)
+    return tree
+
+
+def _read(dir_fd: int, name: str, at_path: str, tree: Tree) -> None:
+    try:
+        found = at.look(dir_fd, name)
+        if found is None:  # gone since it was listed
+            return
+        if stat.S_ISREG(found.st_mode) and at_path:
+            tree.files[at_path] = found
+        elif not stat.S_ISDIR(found.st_mode):
+            tree.faults.append(finding(at_path or name, f"is {kind_of(found)}"))
+        elif at_path.count("/") >= _MAX_DEPTH:
+            tree.faults.append(finding(at_path, "is nested too deep"))
+        else:
+            if at_path:
+                tree.directories.add(at_path)
+            _read_children(dir_fd, name, at_path, tree)
+    except OSError as error:
+        tree.faults.append(finding(at_path or name, f"cannot be read: {error.strerror}"))
+
+
+def _read_children(dir_fd: int, name: str, at_path: str, tree: Tree) -> None:
+    with at.opened(dir_fd, (name,)) as fd:
+        for child in at.names(fd):
+            _read(fd, child, f"{at_path}/{child}" if at_path else child, tree)
+
+
+_KINDS: Final[Mapping[Callable[[int], bool], str]] = {
+    stat.S_ISLNK: "a symbolic link",
+    stat.S_ISDIR: "a directory",
+    stat.S_ISREG: "a file",
+}
+
+
+def kind_of(found: os.stat_result) -> str:
+    """What an entry is, in words."""
+    return next((k for is_kind, k in _KINDS.items() if is_kind(found.st_mode)), "a special file")
+
+
+def parsed(parse: Callable[[str], T | None], data: bytes | None) -> T | None:
+    """What a reader makes of a file's bytes; None for what it refuses, however it says so."""
+    if data is None:
+        return None
+    try:
+        return parse(data.decode())
+    except (ValueError, RecursionError):  # deeply nested JSON is the latter
+        return None
+
+
+def read_file(dir_fd: int, name: str, limit: int) -> bytes | None:
+    """The bytes of a small file; None if it is not there, not a file, too large or unreadable."""
+    try:
+        return at.read_bytes(dir_fd, name, limit)
+    except OSError:
+        return None
+
+
+def read_manifest(dir_fd: int, name: str) -> Manifest | None:
+    """A manifest, or None if there is none that can be read."""
+    return parsed(parse_manifest, read_file(dir_fd, name, MANIFEST_MAX_BYTES))
