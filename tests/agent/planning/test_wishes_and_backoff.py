@@ -1,0 +1,129 @@
+"""What a node reads in the catalog, and when it tries again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.planning.backoff import next_failure
+from agent.planning.values import Failure, Listing, RemoteFile, parse_listing
+from agent.planning.wishes import Node, wishes_of
+from larder.catalog import read_catalog
+from larder.contract import FillFailure
+from larder.errors import AccessDeniedError, SourceUnavailableError, StalledError
+from larder.layout import Digest
+from larder.quantities import parse_share
+
+CATALOG = read_catalog(
+    b"""
+apiVersion: larder.dev/v1alpha1
+kind: Catalog
+defaults: {joinTimeout: 2m, fills: {maxConcurrent: 3}, freeFloor: 10%}
+nodeGroups:
+  - {name: gpu, nodeSelector: {matchLabels: {gpu: h100}}, budget: 500}
+  - {name: big, nodeSelector: {matchLabels: {size: big}}, budget: 50%}
+models:
+  - {name: a, storageUri: "hf://o/a", revision: v1, namespaces: [x], nodeGroups: [gpu]}
+  - {name: b, storageUri: "s3://b/b", namespaces: [x], retention: Pinned, priority: 7}
+""",
+    standalone=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "flag", "names", "budget"),
+    [
+        pytest.param({}, None, ["b"], 800, id="no group: 80 % of the filesystem"),
+        pytest.param({"gpu": "h100"}, None, ["a", "b"], 500, id="a group's budget"),
+        pytest.param(
+            {"gpu": "h100", "size": "big"}, "400", ["a", "b"], 400, id="the smallest holds"
+        ),
+        pytest.param({"size": "big"}, "90%", ["b"], 500, id="a larger flag does not widen a group"),
+        pytest.param({}, "90%", ["b"], 900, id="the flag alone"),
+    ],
+)
+def test_groups_choose_models_and_the_smallest_budget_holds(
+    labels: dict[str, str], flag: str | None, names: list[str], budget: int
+) -> None:
+    node = Node("n", labels, parse_share(flag) if flag else None)
+    wishes = wishes_of(CATALOG, node, 1000)
+    assert [w.name for w in wishes.wanted.values()] == names
+    assert [e.name for e in wishes.entries.values()] == names
+    assert wishes.limits.budget_bytes == budget
+
+
+def test_limits_and_entries_are_those_of_the_catalog() -> None:
+    wishes = wishes_of(CATALOG, Node("n", {}), 1000)
+    assert (wishes.limits.free_floor_bytes, wishes.limits.max_concurrent) == (100, 3)
+    assert wishes.limits.join_timeout_seconds == 120
+    (only,) = wishes.wanted.values()
+    assert (only.priority, only.is_pinned, only.has_source) == (7, True, False)
+
+
+def test_delays_double_up_to_a_limit_and_are_spread() -> None:
+    failure: Failure | None = None
+    delays = []
+    for _ in range(20):
+        failure = next_failure(failure, StalledError("x"), now=0.0, jitter=1.0)
+        delays.append(failure.retry_at)
+    assert delays[:3] == [5.0, 10.0, 20.0]
+    assert delays[-1] == 600.0
+    assert failure is not None
+    assert failure.attempts == 20
+    assert next_failure(None, StalledError("x"), now=0.0, jitter=0.0).retry_at == 2.5
+
+
+def test_a_permanent_fault_is_rarely_tried_again() -> None:
+    first = next_failure(None, AccessDeniedError("no"), now=100.0, jitter=0.0)
+    assert first == Failure(FillFailure.ACCESS_DENIED, "no", 250.0, 1)
+
+
+def test_what_the_source_asks_for_is_a_floor() -> None:
+    error = SourceUnavailableError("429", retry_after_seconds=77.0)
+    assert next_failure(None, error, now=0.0, jitter=0.5).retry_at == 77.0
+    soon = SourceUnavailableError("429", retry_after_seconds=0.0)
+    assert next_failure(None, soon, now=0.0, jitter=1.0).retry_at == 5.0
+
+
+digests = st.integers(0, 2**256 - 1).map(lambda n: Digest(f"{n:064x}"))
+names = st.text("abc-_é 0", min_size=1, max_size=20).filter(lambda t: t not in {".", ".."})
+
+
+@given(st.dictionaries(names, st.tuples(st.integers(0, 2**50), digests | st.none())))
+def test_a_listing_survives_its_file(files: dict[str, tuple[int, Digest | None]]) -> None:
+    listing = Listing(
+        "hf://o/m",
+        "c" * 40,
+        tuple(RemoteFile(p, size, d, None if d else "e" * 40) for p, (size, d) in files.items()),
+    )
+    assert parse_listing(listing.text()) == listing
+    assert listing.size_bytes == sum(size for size, _ in files.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("[]", id="no object"),
+        pytest.param('{"storageUri": "hf://o/m", "revision": "c"}', id="no files"),
+        pytest.param(
+            '{"storageUri": "s", "revision": "c", "files": [{"path": "../x", "size": 1,'
+            ' "sha256": null, "gitSha1": "e"}]}',
+            id="a path that leaves the model",
+        ),
+        pytest.param(
+            '{"storageUri": "s", "revision": "c", "files": [{"path": "x", "size": -1,'
+            ' "sha256": null, "gitSha1": "e"}]}',
+            id="a negative size",
+        ),
+        pytest.param(
+            '{"storageUri": "s", "revision": "c", "files": [{"path": 7, "size": 1,'
+            ' "sha256": null, "gitSha1": "e"}]}',
+            id="a path that is a number",
+        ),
+        pytest.param(
+            '{"storageUri": "s", "revision": 7, "files": []}', id="a revision that is a number"
+        ),
+    ],
+)
+def test_a_listing_that_cannot_be_is_none(text: str) -> None:
+    assert parse_listing(text) is None
