@@ -1,0 +1,89 @@
+"""`larder-webhook`: builds everything by hand, serves until asked to stop.
+
+Three tasks: the server, the watch over the catalog's file, and the one that stops both. A task that
+ends before it was asked to is an error that ends the process, so that it is started anew.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+
+import uvloop
+
+from runtime.catalog_file import CatalogFile
+from runtime.clock import SystemClock
+from runtime.logs import configure_logs, get_logger
+from webhook.app import create_app
+from webhook.catalog_watch import CatalogWatch
+from webhook.metrics import Metrics
+from webhook.mutation import View
+from webhook.serving import Server, ServingError, open_listener, server_config
+from webhook.settings import Settings, read_settings, refuse
+from webhook.state import State
+
+_log = get_logger()
+
+
+def main() -> None:
+    """The program."""
+    settings = read_settings(sys.argv[1:])
+    configure_logs("webhook", level=settings.log_level)
+    state = State(View(None, settings.cache_root, settings.volume_mode))
+    metrics = Metrics()
+    app = create_app(state, metrics, SystemClock())
+    try:
+        config = server_config(app, settings.tls_cert, settings.tls_key)
+        listener = open_listener(settings.host, settings.port)
+    except ServingError as error:
+        refuse(str(error))
+    port = listener.getsockname()[1]
+    server = Server(config, lambda: _log.info("ready to serve", host=settings.host, port=port))
+    watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_serve(settings, listener, server, watch, state))
+        except ExceptionGroup as failures:
+            _log.exception("stopped by a failure", failures=[str(e) for e in failures.exceptions])
+            raise SystemExit(1) from None
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    server: Server,
+    watch: CatalogWatch,
+    state: State,
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    watch.look()  # ready from the first request, if the catalog is good
+    async with asyncio.TaskGroup() as tasks:
+        for name, work in (
+            ("catalog watch", watch.run(stop)),
+            ("server", server.serve(sockets=[listener])),
+            ("stop", _stop_when_asked(stop, settings.stop_delay, server, state)),
+        ):
+            tasks.create_task(_supervised(name, work, stop), name=name)
+
+
+async def _supervised(name: str, work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    await work
+    if not stop.is_set():
+        raise RuntimeError(f"task {name!r} ended without being asked to")
+
+
+async def _stop_when_asked(
+    stop: asyncio.Event, delay_seconds: float, server: Server, state: State
+) -> None:
+    await stop.wait()
+    state.is_stopping = True
+    _log.info("stopping", delay_seconds=delay_seconds)
+    await asyncio.sleep(delay_seconds)
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    main()

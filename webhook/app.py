@@ -1,0 +1,107 @@
+"""The webhook over HTTP: the only file that knows FastAPI.
+
+    POST /mutate-pods   an AdmissionReview (bodies are bounded)
+    GET  /livez         the process answers
+    GET  /readyz        a catalog was loaded, and nobody asked to stop
+    GET  /metrics       Prometheus' text format
+
+The edge is asynchronous, the decision is not: it is pure and takes less time than a thread's turn.
+"""
+
+from typing import Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.telemetry import TelemetryConfig
+
+from larder.contract import DecisionReason
+from runtime.clock import Clock
+from runtime.logs import get_logger
+from webhook.metrics import Metrics
+from webhook.review import Answer, serve_review
+from webhook.state import State
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # the API server itself accepts objects of about 3 MiB
+_ROUTINE: Final = frozenset(
+    {
+        DecisionReason.NOT_A_PREDICTOR,
+        DecisionReason.NO_STORAGE_INITIALIZER,
+        DecisionReason.ALREADY_REWRITTEN,
+    }
+)
+"""Answers that a pod gets on its way to another one; they are not worth a line each."""
+
+
+NO_TELEMETRY: Final[TelemetryConfig] = {  # on by default, and it costs every request
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+_log = get_logger()
+
+
+def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
+    """The application; it opens and closes nothing."""
+    app = FastAPI(
+        title="larder-webhook",
+        openapi_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        telemetry=NO_TELEMETRY,
+    )
+
+    async def mutate_pods(request: Request) -> Response:
+        body = await request.body()
+        start = clock.monotonic()
+        answer = serve_review(body, state.view)
+        content = orjson.dumps(answer.body)
+        _record(answer, metrics)
+        metrics.request_seconds.observe(clock.monotonic() - start)
+        return Response(content, answer.status, media_type="application/json")
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        fault = state.readiness_fault
+        return PlainTextResponse(fault or "ok", 503 if fault else 200)
+
+    def show_metrics(_: Request) -> Response:  # not async: it runs in a thread
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.add_route("/mutate-pods", mutate_pods, methods=["POST"])
+    app.add_route("/livez", livez)
+    app.add_route("/readyz", readyz)
+    app.add_route("/metrics", show_metrics)
+    app.add_exception_handler(413, _too_large)
+    return app
+
+
+async def _too_large(_: Request, __: Exception) -> Response:
+    message = f"the body is too large; accepted: up to {MAX_BODY_BYTES} bytes"
+    return JSONResponse({"error": message}, 413)
+
+
+def _record(answer: Answer, metrics: Metrics) -> None:
+    """Count an answer and say why; every "no" has its line and its number."""
+    if answer.decision is None or answer.subject is None:
+        metrics.malformed_reviews.inc()
+        _log.debug("malformed review", error=answer.body.get("error"))
+        return
+    decision, subject = answer.decision, answer.subject
+    metrics.decisions[decision.reason].inc()
+    say = _log.debug if decision.reason in _ROUTINE else _log.info
+    if decision.reason is DecisionReason.INTERNAL_ERROR:
+        say = _log.error
+    say(
+        "pod decided",
+        reason=decision.reason.value,
+        detail=decision.detail,
+        keys=",".join(decision.keys),
+        namespace=subject.namespace,
+        pod=subject.pod,
+        uid=subject.uid,
+        exc_info=answer.failure,
+    )

@@ -1,0 +1,57 @@
+"""The webhook's metrics, in a registry of their own. Labels come from closed lists."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from larder.contract import DecisionReason
+
+_BUCKETS = (
+    0.0002,
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.025,
+    0.1,
+    0.5,
+    3.0,
+)  # 3 s: the API server left
+
+
+class Metrics:
+    """What the webhook counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        decisions = Counter(
+            "larder_webhook_decisions",
+            "Answers to well-formed reviews, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.decisions = {reason: decisions.labels(reason.value) for reason in DecisionReason}
+        self.malformed_reviews = Counter(
+            "larder_webhook_malformed_reviews",
+            "Requests that were no AdmissionReview, answered 400",
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "larder_webhook_request_seconds",
+            "Seconds from a request's body to its answer",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.catalog_problems = Gauge(
+            "larder_webhook_catalog_problems",
+            "Mistakes in the newest edit of the catalog; above 0 the last good one is in force",
+            registry=self.registry,
+        )
+        self.catalog_loaded = Gauge(
+            "larder_webhook_catalog_loaded",
+            "1 if a good catalog is in force, else 0",
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format; takes milliseconds, so not on an event loop."""
+        return generate_latest(self.registry)

@@ -1,0 +1,105 @@
+"""One AdmissionReview in, one answer out; nothing of HTTP but the status.
+
+What is no review of a request gets 400 and one sentence. Every well-formed review is answered 200
+with `allowed: true`: a decision either carries a patch or changes nothing, and the reason of a
+"no" stays here (it would tell tenants what others cache).
+"""
+
+import base64
+from dataclasses import dataclass
+
+import orjson
+
+from larder.contract import DecisionReason
+from webhook.mutation import AdmissionRequest, Decision, Json, View, decide
+from webhook.mutation.raw import JsonObject, object_of, text_of
+
+_API_VERSION = "admission.k8s.io/v1"
+_KIND = "AdmissionReview"
+_LONGEST_NAME = 253  # RFC 1123; what is longer was not accepted yet, and is cut in logs
+
+
+class MalformedReviewError(ValueError):
+    """A body that is no AdmissionReview of a request; `str()` is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Which pod a review is about, for logs. `name` may be the prefix that names are made from."""
+
+    uid: str
+    namespace: str
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back. `failure` is what went wrong inside, told as `InternalError`."""
+
+    status: int
+    body: JsonObject
+    subject: Subject | None = None
+    decision: Decision | None = None
+    failure: Exception | None = None
+
+
+def serve_review(body: bytes, view: View) -> Answer:
+    """Answer a review. Never raises."""
+    try:
+        request = _request_in(body)
+    except MalformedReviewError as error:
+        return Answer(400, {"error": str(error)})
+    uid, pod = text_of(request["uid"]), request["object"]
+    subject = _subject(request, pod)
+    asked = AdmissionRequest(pod, text_of(request.get("namespace")), _creates_pod(request))
+    try:
+        decision = decide(asked, view)
+        return Answer(200, _response(uid, decision), subject, decision)
+    except Exception as error:  # noqa: BLE001 - promise P9: anything unexpected allows the pod
+        decision = Decision(DecisionReason.INTERNAL_ERROR, type(error).__name__)
+        return Answer(200, _response(uid, decision), subject, decision, error)
+
+
+def _request_in(body: bytes) -> JsonObject:
+    try:
+        review = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedReviewError("the body is not JSON; accepted: an AdmissionReview") from None
+    if not isinstance(review, dict):
+        raise MalformedReviewError("the body is no JSON object; accepted: an AdmissionReview")
+    for key, accepted in (("apiVersion", _API_VERSION), ("kind", _KIND)):
+        if review.get(key) != accepted:
+            raise MalformedReviewError(f"the body has another {key}; accepted: {accepted}")
+    request = review.get("request")
+    if not isinstance(request, dict):
+        raise MalformedReviewError("the review has no request; accepted: an object")
+    if not text_of(request.get("uid")):
+        raise MalformedReviewError("the review's request has no uid; accepted: text")
+    if not isinstance(request.get("object"), dict):
+        raise MalformedReviewError("the review's request has no object; accepted: a pod")
+    return request
+
+
+def _creates_pod(request: JsonObject) -> bool:
+    resource = object_of(request.get("resource"))
+    return (
+        request.get("operation") == "CREATE"
+        and (resource.get("group"), resource.get("resource")) == ("", "pods")
+        and not request.get("subResource")
+    )
+
+
+def _subject(request: JsonObject, pod: Json) -> Subject:
+    metadata = object_of(object_of(pod).get("metadata"))
+    name = text_of(metadata.get("name")) or text_of(metadata.get("generateName"))
+    words = (text_of(request.get("uid")), text_of(request.get("namespace")), name)
+    return Subject(*(word[:_LONGEST_NAME] for word in words))
+
+
+def _response(uid: str, decision: Decision) -> JsonObject:
+    response: JsonObject = {"uid": uid, "allowed": True}
+    if decision.operations:
+        patch = orjson.dumps([operation.as_json() for operation in decision.operations])
+        response["patchType"] = "JSONPatch"
+        response["patch"] = base64.b64encode(patch).decode()
+    return {"apiVersion": _API_VERSION, "kind": _KIND, "response": response}

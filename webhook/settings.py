@@ -1,0 +1,98 @@
+"""The webhook's settings: one declaration each, as a flag and as a variable `LARDER_WEBHOOK_…`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal, NoReturn
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
+
+from larder.layout import DEFAULT_ROOT
+from webhook.mutation import VolumeMode
+
+PROGRAM: Final = "larder-webhook"
+_DESCRIPTION: Final = "Points the pods of KServe's predictors at the models their node has cached."
+
+
+def _usable_root(root: PurePosixPath) -> PurePosixPath:
+    if not root.is_absolute() or ".." in root.parts:  # the API server refuses such a hostPath
+        raise ValueError(f"{str(root)!r} is not accepted; accepted: an absolute path without '..'")
+    return root
+
+
+class Settings(BaseSettings):
+    """What the webhook can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LARDER_WEBHOOK_",
+        cli_kebab_case=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    catalog: Path
+    """The catalog's file. It may come later: not ready until it was read."""
+    tls_cert: Path
+    """The serving certificate with its chain, PEM; the API server talks TLS only."""
+    tls_key: Path
+    """The certificate's private key, PEM, without a passphrase."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 9443
+    """The TCP port, above 1024 so that no root is needed; 0 lets the system choose."""
+    host: str = "0.0.0.0"  # noqa: S104 - the API server calls the pod's address
+    """The address to listen on."""
+    cache_root: Annotated[PurePosixPath, AfterValidator(_usable_root)] = DEFAULT_ROOT
+    """The agents' cache root: where the slots are on every node."""
+    volumes: Literal["HostPath", "ByNamespace"] = VolumeMode.HOST_PATH.value
+    """Where pods get hostPath volumes: everywhere, or where the namespace's labels allow it."""
+    stop_delay: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Seconds between failing readiness and closing, for the API server to notice; without other
+    replicas there is nobody else to ask."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written; debug has those of pods on their way."""
+
+    @property
+    def volume_mode(self) -> VolumeMode:
+        """`volumes` as the decision takes it."""
+        return VolumeMode(self.volumes)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(message)
+
+
+def refuse(message: str) -> NoReturn:
+    """End the program over wrong use: one sentence, exit status 2."""
+    print(f"{PROGRAM}: {message}; see {PROGRAM} --help", file=sys.stderr)  # noqa: T201 - no log yet
+    raise SystemExit(2)
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings from flags, then from variables. Wrong ones end the program."""
+    parser = _Parser(prog=PROGRAM, description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('larder')}")
+    source = CliSettingsSource[argparse.ArgumentParser](Settings, root_parser=parser)
+    try:
+        return CliApp.run(Settings, list(arguments), cli_settings_source=source)
+    except ValidationError as error:
+        refuse("; ".join(_sentences(error)))
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    return [
+        f"--{str(fault['loc'][0]).replace('_', '-')} {_clause(fault['type'], fault['msg'])}"
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _clause(fault: str, message: str) -> str:
+    if fault == "missing":
+        return "is required"
+    clause = message.removeprefix("Value error, ").removeprefix("Input ")
+    return clause[:1].lower() + clause[1:]
