@@ -29,13 +29,14 @@ from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
 from runtime.settings import read_settings, refuse
 
+_PROGRAM = "larder-agent"
 _MIB = 1024 * 1024
 _log = get_logger()
 
 
 def main() -> None:
     """Run the agent. Status 1: `--once` and not every model is Ready; 2: wrong use."""
-    settings = read_settings(AgentSettings, sys.argv[1:])
+    settings = read_settings(AgentSettings, _PROGRAM, sys.argv[1:])
     configure_logs("agent", level=settings.log_level)
     stop, wake = threading.Event(), threading.Event()
 
@@ -53,7 +54,7 @@ def main() -> None:
             stop=stop,
         )
     except CacheRootError as error:
-        refuse("larder-agent", str(error))
+        refuse(_PROGRAM, str(error))
     with root:
         sys.exit(_run(settings, root, stop, wake))
 

@@ -17,7 +17,7 @@ from agent.planning.values import Failure, Inventory
 from agent.pods import Pods
 from agent.report import Statuses
 from agent.store.store import Store
-from larder.errors import DiskFullError, FillError, LarderError, SourceDriftedError
+from larder.errors import DiskFullError, FillError, IntegrityError
 from larder.layout import Digest, Key
 from larder.status import ModelState, SlotStatus
 from runtime.clock import Clock
@@ -130,12 +130,12 @@ class Executor:
         tools = self._tools
         try:
             manifest = tools.store.publish(key)
-        except DiskFullError as error:
+        except IntegrityError as error:  # the disk changed what the fill had verified
+            tools.store.evict_staging(key)
             self._fail(key, error)
             return
-        except (LarderError, ValueError) as error:
-            tools.store.evict_staging(key)
-            self._fail(key, SourceDriftedError(f"staging could not be published: {error}"))
+        except DiskFullError as error:
+            self._fail(key, error)
             return
         self._failures.pop(key, None)
         tools.metrics.fills.labels(SUCCESS).inc()
@@ -155,6 +155,7 @@ class Executor:
         """Hide, then look, then delete: looking first would lose a race with a starting pod."""
         tools, key = self._tools, action.key
         slot = seen.inventory.slots.get(key)
+        freed_bytes = 0
         if slot is not None:
             tools.statuses.write(key, SlotStatus(ModelState.EVICTING))
         if slot is not None and slot.has_content:
@@ -162,12 +163,12 @@ class Executor:
             if tools.pods.uses(key):
                 tools.store.put_back(key)
                 return False
-            tools.store.evict_aside(key)
-        tools.store.evict_staging(key)
+            freed_bytes += tools.store.evict_aside(key)
+        freed_bytes += tools.store.evict_staging(key)
         if seen.wishes is None or key not in seen.wishes.wanted:
             tools.store.remove_slot(key)
             tools.statuses.forget(key)
-        freed_bytes = tools.store.collect_blobs(_listed_digests(seen.inventory, without=key))
+        freed_bytes += tools.store.collect_blobs(_listed_digests(seen.inventory, without=key))
         tools.metrics.evictions.labels(str(action.reason)).inc()
         _log.info(
             "model evicted",

@@ -18,12 +18,12 @@ class AgentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="LARDER_AGENT_",
-        cli_prog_name="larder-agent",
         cli_kebab_case=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
         use_attribute_docstrings=True,
-        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
         arbitrary_types_allowed=True,
     )
 

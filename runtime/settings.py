@@ -1,40 +1,55 @@
-"""Settings of a program: flags and variables from one declaration, a sentence for a bad one."""
+"""Settings of a program: flags and variables from one declaration, one sentence for a wrong one."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 
 WRONG_USE: Final = 2
 
 T = TypeVar("T", bound=BaseSettings)
 
 
-def read_settings(settings: type[T], arguments: Sequence[str]) -> T:
-    """Read a program's settings from its arguments and its environment.
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
 
-    Ends the process: status 0 after `--help` or `--version`, `WRONG_USE` with a line a mistake.
+    def error(self, message: str) -> NoReturn:
+        refuse(self.prog, f"{message}; see {self.prog} --help")
+
+
+def refuse(program: str, message: str) -> NoReturn:
+    """End a program that cannot start: one sentence, exit status 2."""
+    sys.stderr.write(f"{program}: {message}\n")
+    raise SystemExit(WRONG_USE)
+
+
+def read_settings(settings: type[T], program: str, arguments: Sequence[str]) -> T:
+    """The settings from flags, then from variables. Wrong ones end the program.
+
+    The class's docstring is the program's description.
     """
-    program = settings.model_config.get("cli_prog_name") or settings.__name__
-    if "--version" in arguments:
-        sys.stdout.write(f"{program} {version('larder')}\n")
-        raise SystemExit(0)
+    parser = _Parser(prog=program, description=settings.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{program} {version('larder')}")
+    source = CliSettingsSource[argparse.ArgumentParser](settings, root_parser=parser)
     try:
-        return CliApp.run(settings, cli_args=list(arguments))
+        return CliApp.run(settings, list(arguments), cli_settings_source=source)
     except ValidationError as error:
-        for mistake in error.errors(include_url=False, include_input=False):
-            flag = "--" + str(mistake["loc"][0]).replace("_", "-")
-            message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            if mistake["type"] == "missing":
-                message = "is required"
-            sys.stderr.write(f"{program}: {flag}: {message}\n")
-        raise SystemExit(WRONG_USE) from None
+        refuse(program, f"{'; '.join(_sentences(error))}; see {program} --help")
 
 
-def refuse(program: str, sentence: str, status: int = WRONG_USE) -> NoReturn:
-    """End a program that cannot start, with one sentence."""
-    sys.stderr.write(f"{program}: {sentence}\n")
-    raise SystemExit(status)
+def _sentences(error: ValidationError) -> list[str]:
+    return [
+        f"--{str(fault['loc'][0]).replace('_', '-')} {_clause(fault['type'], fault['msg'])}"
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _clause(fault: str, message: str) -> str:
+    if fault == "missing":
+        return "is required"
+    clause = message.removeprefix("Value error, ").removeprefix("Input ")
+    return clause[:1].lower() + clause[1:]
