@@ -336,12 +336,15 @@ def _rule_faults(document: dict[str, YamlValue], *, standalone: bool) -> list[tu
     """What the rules say of the parts that are right by themselves."""
     from larder import catalog_rules as rules  # noqa: PLC0415 - it needs the types above
 
-    defaults, _ = _validate(Defaults, document.get("defaults", {}))
+    defaults = document.get("defaults")
+    eviction, _ = _validate(
+        Eviction, defaults.get("eviction") if isinstance(defaults, dict) else {}
+    )
     groups = _valid_items(NodeGroup, document.get("nodeGroups"))
     entries = _valid_items(ModelEntry, document.get("models"))
     named = {key: _names(document.get(key)) for key in ("nodeGroups", "models")}
     return [
-        *(rules.defaults_faults(defaults) if defaults else ()),
+        *(rules.eviction_faults(eviction) if eviction else ()),
         *(f for i, g in groups.items() for f in rules.group_faults(("nodeGroups", i), g)),
         *(
             f

@@ -12,7 +12,7 @@ from larder.catalog import (
     ANY_ENDPOINT,
     ANY_NAMESPACE,
     Catalog,
-    Defaults,
+    Eviction,
     ModelEntry,
     Network,
     NodeGroup,
@@ -28,9 +28,8 @@ MAX_ENTRIES_OF_A_URI = 100  # they are compared with one another, each pair
 _BRACKETS = re.compile(r"\[!?+\]?+[^\]]*\]")  # as fnmatch reads them: `[]a]` and `[!]a]` are closed
 
 
-def defaults_faults(defaults: Defaults) -> Iterator[Fault]:
-    """What is wrong between the defaults' fields."""
-    eviction = defaults.eviction
+def eviction_faults(eviction: Eviction) -> Iterator[Fault]:
+    """What is wrong between the thresholds."""
     if eviction.low_threshold_percent >= eviction.high_threshold_percent:
         yield (
             ("defaults", "eviction", "lowThresholdPercent"),

@@ -40,7 +40,7 @@ def parse_quantity(text: str) -> int:
     scale = Decimal(10) ** int(exponent) if exponent else _SUFFIXES[suffix or ""]
     value = int((Decimal(number) * scale).to_integral_value(ROUND_CEILING))
     if value > _LARGEST_BYTES:
-        raise ValueError(f"{text!r} is larger than any disk; accepted: up to 8Ei")
+        raise ValueError(f"{text!r} is larger than any disk; accepted: below 8Ei")
     return value
 
 
@@ -58,8 +58,8 @@ def format_duration(seconds: float) -> str:
     """Seconds as a Go duration of one unit: the largest that is exact, else seconds."""
     for unit in ("h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{int(seconds / _SECONDS[unit])}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 @dataclass(frozen=True, slots=True)

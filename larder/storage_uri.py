@@ -110,12 +110,13 @@ def entry_uri_fault(uri: str) -> str | None:
         if model.revision:
             return "carries a revision; give it as 'revision' instead"
         return None
-    return _place_fault(normalise(uri), scheme)
+    return _place_fault(uri, scheme)
 
 
 def _place_fault(uri: str, scheme: str) -> str | None:
-    """What is wrong with a normalised URI of a bucket or host and a path in it."""
-    place, _, path = uri.split("://", 1)[1].partition("/")
+    """What is wrong with the URI of a bucket or host and a path in it."""
+    place, _, path = uri.partition("://")[2].partition("/")
+    path = path.removesuffix("/")
     if "?" in uri or "#" in uri or "@" in place:  # may be secret: never quoted
         return "carries a user, query or fragment; credentials go to 'credentials'"
     if scheme == "https" and (endpoint_fault(f"https://{place}") or not path):
