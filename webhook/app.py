@@ -14,6 +14,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.telemetry import TelemetryConfig
+from starlette.requests import ClientDisconnect
 
 from larder.contract import DecisionReason
 from runtime.clock import Clock
@@ -23,6 +24,7 @@ from webhook.review import Answer, serve_review
 from webhook.state import State
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # the API server itself accepts objects of about 3 MiB
+_TOO_LARGE: Final = f"the body is too large; accepted: up to {MAX_BODY_BYTES} bytes"
 _ROUTINE: Final = frozenset(
     {
         DecisionReason.NOT_A_PREDICTOR,
@@ -48,12 +50,16 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     app = FastAPI(
         title="larder-webhook",
         openapi_url=None,
-        max_body_size=MAX_BODY_BYTES,
         telemetry=NO_TELEMETRY,
     )
 
     async def mutate_pods(request: Request) -> Response:
-        body = await request.body()
+        try:
+            body = await _bounded_body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        if body is None:
+            return JSONResponse({"error": _TOO_LARGE}, 413)
         start = clock.monotonic()
         answer = serve_review(body, state.view)
         content = orjson.dumps(answer.body)
@@ -75,13 +81,17 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", show_metrics)
-    app.add_exception_handler(413, _too_large)
     return app
 
 
-async def _too_large(_: Request, __: Exception) -> Response:
-    message = f"the body is too large; accepted: up to {MAX_BODY_BYTES} bytes"
-    return JSONResponse({"error": message}, 413)
+async def _bounded_body(request: Request) -> bytes | None:
+    """The body, or None if it is too large (FastAPI's own bound answers without a sentence)."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
 
 
 def _record(answer: Answer, metrics: Metrics) -> None:

@@ -1,0 +1,230 @@
+"""What the webhook's tests share: a catalog, recorded reviews, certificates, the real process."""
+
+import datetime as dt
+import ipaddress
+import json
+import queue
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPSConnection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from larder.catalog import read_catalog
+from larder.matching import CatalogIndex
+from webhook.mutation import AdmissionRequest, View
+
+REPOSITORY = Path(__file__).parents[2]
+RECORDED = REPOSITORY / "tests" / "recorded"
+PATIENCE_SECONDS = 30.0  # only a failing test waits so long
+
+CATALOG = """
+apiVersion: larder.dev/v1alpha1
+kind: Catalog
+defaults:
+  storageInitializers:
+  - {repository: registry.example:5000/our/fetcher, entrypoint: /bin/fetch}
+models:
+- {name: qwen, storageUri: "hf://Qwen/Qwen2-0.5B-Instruct", revision: c540970f9e29518b1d8f06ab8b24cba66ad77b6d, namespaces: [chat]}
+- {name: branch, storageUri: "hf://org/branch", revision: refs/pr/1, namespaces: [chat]}
+- {name: sklearn, storageUri: "s3://models/sklearn", endpoint: "http://10.151.0.1:9000", namespaces: [chat]}
+- {name: llama, storageUri: "s3://models/llama", namespaces: [chat]}
+- {name: adapters, storageUri: "s3://adapters", namespaces: ["*"]}
+- {name: elsewhere, storageUri: "s3://models/elsewhere", endpoint: any, namespaces: [chat]}
+- {name: parts, storageUri: "hf://org/parts", revision: main, allowPatterns: ["*.json", "*.txt"], namespaces: [chat]}
+- {name: secret, storageUri: "hf://org/secret", revision: main, namespaces: [search]}
+- {name: placed, storageUri: "hf://org/placed", revision: main, placement: Require, namespaces: [chat]}
+"""  # noqa: E501 - an entry a line reads best
+
+
+@pytest.fixture(scope="session")
+def catalog_text() -> str:
+    return CATALOG
+
+
+@pytest.fixture(scope="session")
+def view() -> View:
+    index = CatalogIndex(read_catalog(CATALOG.encode(), standalone=True))
+    return View(index, PurePosixPath("/var/lib/larder"))
+
+
+@pytest.fixture(scope="session")
+def review() -> Callable[[str], Any]:
+    """A recorded review by name, fresh at every call."""
+    texts = {path.stem: path.read_text() for path in RECORDED.glob("*.json")}
+    return lambda name: json.loads(texts[name])
+
+
+@pytest.fixture
+def pod(review: Callable[[str], Any]) -> Any:
+    """The pod of an InferenceService as it comes from KServe's webhook; edit it at will."""
+    return review("hf-raw.after-kserve")["request"]["object"]
+
+
+@pytest.fixture
+def ask() -> Callable[[Any], AdmissionRequest]:
+    return lambda pod: AdmissionRequest(pod, "chat")
+
+
+@dataclass(frozen=True)
+class Identity:
+    certificate: Path
+    key: Path
+    trusted: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """A serving certificate of a CA of our own, and a client that trusts it."""
+    folder = tmp_path_factory.mktemp("tls")
+    now = dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC)
+    authority_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "larder tests")])
+
+    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+                critical=False,
+            )
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+        )
+
+    authority = (
+        builder(authority_name, authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    leaf = (
+        builder(x509.Name([]), leaf_key)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=True,
+        )
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        leaf_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    ca_text = authority.public_bytes(serialization.Encoding.PEM).decode()
+    return Identity(certificate, key, ssl.create_default_context(cadata=ca_text))
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+@dataclass
+class RunningWebhook:
+    """The real program in a process of its own."""
+
+    process: subprocess.Popen[str]
+    identity: Identity
+    lines: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
+    port: int = 0
+
+    def wait_for(self, event: str, **values: str) -> dict[str, Any]:
+        """The next log line of an event with these values; those before it are dropped."""
+        wanted = {"event": event, **values}
+        while True:
+            line = self.lines.get(timeout=PATIENCE_SECONDS)
+            if wanted.items() <= {k: v for k, v in line.items() if k in wanted}.items():
+                return line
+
+    def connect(self) -> HTTPSConnection:
+        return HTTPSConnection(
+            "127.0.0.1", self.port, context=self.identity.trusted, timeout=PATIENCE_SECONDS
+        )
+
+    def get(self, path: str) -> tuple[int, str]:
+        return self._ask("GET", path, None)
+
+    def post(self, body: bytes) -> tuple[int, Any]:
+        status, text = self._ask("POST", "/mutate-pods?timeout=3s", body)
+        return status, json.loads(text)
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def read_lines(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.put(json.loads(line))
+
+
+StartWebhook = Callable[..., RunningWebhook]
+
+
+@pytest.fixture(scope="module")
+def start_webhook(identity: Identity) -> Iterator[StartWebhook]:
+    """Start the webhook on a free port with a catalog file; it is stopped after the tests."""
+    started: list[RunningWebhook] = []
+
+    def start(catalog: Path, *flags: str) -> RunningWebhook:
+        command = [sys.executable, "-m", "webhook", "--host", "127.0.0.1", "--port", "0"]
+        command += ["--catalog", str(catalog), "--tls-cert", str(identity.certificate)]
+        command += ["--tls-key", str(identity.key), *flags]
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        )
+        webhook = RunningWebhook(process, identity)
+        started.append(webhook)
+        threading.Thread(target=webhook.read_lines, daemon=True).start()
+        webhook.port = webhook.wait_for("ready to serve")["port"]
+        return webhook
+
+    yield start
+    for webhook in started:
+        if webhook.process.poll() is None:
+            webhook.stop()
+        if webhook.process.stdout:
+            webhook.process.stdout.close()
