@@ -1,0 +1,127 @@
+"""The child: `python -m agent.fill`, a job on standard input, events on standard output.
+
+It does one operation on one key, under the flock of `staging/<key>/lock`, and exits. When standard
+input ends, its parent is gone or wants it to stop: it exits at once, wherever it is; what is on
+disk can be continued. Whatever a library prints goes to standard error, never among the events.
+"""
+
+import fcntl
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Final
+
+from agent.fill.engine import Workplace, fill, resolve
+from agent.fill.job import Done, Event, Job, Operation, event_line, failed, parse_job
+from agent.sources.hf import HubSource
+from agent.sources.web import Timeouts
+from agent.store import at
+from agent.store.faults import translated
+from larder.contract import FillFailure
+from larder.errors import CacheRootError, FillError, PermanentError, TransientError
+from larder.layout import LOCK_FILE, staging_path
+from larder.storage_uri import scheme_of
+from runtime.clock import SystemClock
+
+_UMASK: Final = 0o022
+_WRONG_USE: Final = 2
+
+
+def main() -> int:
+    """Do the job that standard input holds; returns the exit status, 0 also for a told failure."""
+    os.umask(_UMASK)
+    emit = _events()
+    try:
+        job = parse_job(sys.stdin.buffer.readline())
+    except ValueError as error:
+        sys.stderr.write(f"python -m agent.fill: {error}\n")
+        return _WRONG_USE
+    threading.Thread(target=_exit_with_parent, name="control", daemon=True).start()
+    emit(_outcome(job, emit))
+    return 0
+
+
+def _events() -> Callable[[Event], None]:
+    """What writes events to the standard output of our start; nobody else writes there."""
+    events_fd = os.dup(1)
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        os.write(events_fd, event_line(event))
+
+    return emit
+
+
+def _exit_with_parent() -> None:
+    while os.read(0, 1024):
+        continue
+    os._exit(0)
+
+
+def _outcome(job: Job, emit: Callable[[Event], None]) -> Event:
+    """Do the job; what came of it."""
+    try:
+        _work(job, emit)
+    except FillError as error:
+        return failed(error)
+    except CacheRootError as error:  # a disk that fails: rare, and somebody has to look at it
+        return failed(TransientError(FillFailure.STALLED, str(error)))
+    return Done()
+
+
+def _work(job: Job, emit: Callable[[Event], None]) -> None:
+    timeouts = Timeouts(job.pace.connect_timeout_seconds, job.pace.read_timeout_seconds)
+    if scheme_of(job.storage_uri) != "hf":
+        raise PermanentError(
+            FillFailure.SOURCE_UNAVAILABLE,
+            f"this agent has no source for {job.storage_uri!r}; it has one for hf://",
+        )
+    clock = SystemClock()
+    with (
+        _staging(job) as (root_fd, staging_fd),
+        closing(HubSource(job.endpoint, job.token, clock, timeouts)) as source,
+    ):
+        place = Workplace(
+            root_fd=root_fd,
+            staging_fd=staging_fd,
+            source=source,
+            clock=clock,
+            emit=emit,
+            wait=_wait,
+            jitter=random.random,
+        )
+        match job.operation:
+            case Operation.RESOLVE:
+                resolve(job, place)
+            case Operation.FILL:
+                fill(job, place)
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)  # if our parent wants us gone, `_exit_with_parent` ends this
+
+
+@contextmanager
+def _staging(job: Job) -> Iterator[tuple[int, int]]:
+    """Handles on the cache root and on the staging, made if need be and locked for us alone."""
+    with ExitStack() as opened, translated(f"opening staging {job.key}"):
+        root_fd = os.open(job.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        opened.callback(os.close, root_fd)
+        staging_fd = at.open_directory(root_fd, staging_path(job.key), create=True)
+        opened.callback(os.close, staging_fd)
+        lock_fd = at.open_file(staging_fd, LOCK_FILE, os.O_RDWR | os.O_CREAT)
+        opened.callback(os.close, lock_fd)
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TransientError(
+                FillFailure.STALLED, f"an earlier fill of {job.key} has not ended yet"
+            ) from error
+        yield root_fd, staging_fd
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""What a fill's parent and child say to each other: one job line down, event lines up.
+
+JSON, one object a line. The job comes first on the child's standard input and is the only place
+where a token ever is; afterwards the open pipe means "go on", its end means "exit". Events come on
+standard output:
+
+    {"event": "listed", "revision": "0e9e39f2…", "files": 12, "bytes": 4096}
+    {"event": "progress", "state": "Downloading", "bytesDone": 1, "bytesTotal": 2,
+     "bytesFetched": 1}
+    {"event": "done"}
+    {"event": "failed", "reason": "SourceUnavailable", "message": "…", "permanent": false,
+     "retryAfterSeconds": null}
+
+`bytesDone` counts bytes of the model that are on disk and were hashed, in this run or in an
+earlier one; `bytesFetched` what came from the source in this run. `done` or `failed` is the last.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from larder.contract import FillFailure
+from larder.errors import FillError, PermanentError, TransientError
+from larder.layout import PART_BYTES, Key
+from larder.status import ModelState
+
+
+class Operation(StrEnum):
+    """What a child is to do."""
+
+    RESOLVE = "resolve"
+    FILL = "fill"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a child fetches. `tries` are those without progress, before the fault is reported."""
+
+    part_bytes: int = PART_BYTES
+    tries: int = 4
+    first_wait_seconds: float = 1.0
+    longest_wait_seconds: float = 15.0
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 30.0
+
+
+DEFAULT_PACE: Final = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One operation on one key. An empty `revision` is the source's default.
+
+    `root` is the cache root's absolute path. `digest` (`sha256:…`) is of the manifest or of the
+    only file.
+    """
+
+    operation: Operation
+    root: str
+    key: Key
+    storage_uri: str
+    revision: str
+    endpoint: str
+    token: str | None = field(default=None, repr=False)
+    allow_patterns: tuple[str, ...] = ()
+    ignore_patterns: tuple[str, ...] = ()
+    digest: str | None = None
+    max_size_bytes: int | None = None
+    pace: Pace = DEFAULT_PACE
+
+    def line(self) -> bytes:
+        """The job as its child reads it. Holds the token."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+def parse_job(line: bytes) -> Job:
+    """Read a job that a parent of the same release wrote. Raises `ValueError`."""
+    try:
+        raw: dict[str, Any] = json.loads(line)
+        raw["operation"] = Operation(raw["operation"])
+        raw["allow_patterns"] = tuple(raw["allow_patterns"])
+        raw["ignore_patterns"] = tuple(raw["ignore_patterns"])
+        raw["pace"] = Pace(**raw["pace"])
+        return Job(**raw)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError("standard input does not hold a job") from None  # the cause may show it
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The listing is on disk."""
+
+    revision: str
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the child is."""
+
+    state: ModelState
+    bytes_done: int
+    bytes_total: int
+    bytes_fetched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The operation is complete on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The operation ended; what it left on disk can be continued."""
+
+    reason: FillFailure
+    message: str
+    is_permanent: bool
+    retry_after_seconds: float | None = None
+
+    def error(self) -> FillError:
+        """The error as the child's parent deals with it."""
+        if self.is_permanent:
+            return PermanentError(self.reason, self.message)
+        return TransientError(self.reason, self.message, self.retry_after_seconds)
+
+
+Event = Listed | Progress | Done | Failed
+
+
+def failed(error: FillError) -> Failed:
+    """An error as an event."""
+    retry = error.retry_after_seconds if isinstance(error, TransientError) else None
+    return Failed(error.reason, str(error), isinstance(error, PermanentError), retry)
+
+
+def event_line(event: Event) -> bytes:
+    """An event as its parent reads it."""
+    return json.dumps(_said(event)).encode() + b"\n"
+
+
+def _said(event: Event) -> dict[str, object]:
+    match event:
+        case Listed():
+            return {
+                "event": "listed",
+                "revision": event.revision,
+                "files": event.files,
+                "bytes": event.size_bytes,
+            }
+        case Progress():
+            return {
+                "event": "progress",
+                "state": event.state,
+                "bytesDone": event.bytes_done,
+                "bytesTotal": event.bytes_total,
+                "bytesFetched": event.bytes_fetched,
+            }
+        case Done():
+            return {"event": "done"}
+        case Failed():
+            return {
+                "event": "failed",
+                "reason": event.reason,
+                "message": event.message,
+                "permanent": event.is_permanent,
+                "retryAfterSeconds": event.retry_after_seconds,
+            }
+
+
+def parse_event(line: bytes) -> Event | None:
+    """Read an event; None for a line that is none."""
+    try:
+        raw: dict[str, Any] = json.loads(line)
+        match raw["event"]:
+            case "listed":
+                return Listed(str(raw["revision"]), int(raw["files"]), int(raw["bytes"]))
+            case "progress":
+                counts = (int(raw[n]) for n in ("bytesDone", "bytesTotal", "bytesFetched"))
+                return Progress(ModelState(raw["state"]), *counts)
+            case "done":
+                return Done()
+            case "failed":
+                retry = raw["retryAfterSeconds"]
+                return Failed(
+                    FillFailure(raw["reason"]),
+                    str(raw["message"]),
+                    bool(raw["permanent"]),
+                    None if retry is None else float(retry),
+                )
+            case _:
+                return None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,188 @@
+"""A model's commit and files, asked for through huggingface_hub.
+
+The library is imported here and only when a model is listed (0.3 s, 32 MiB). It sets no timeouts,
+follows a listing to any host, and takes what it reads for granted; hooks of its HTTP client keep
+it to the hub's origin, give each request a timeout, translate every refusal, and check every entry
+before the library looks at it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx2
+from huggingface_hub import HfApi, RepoFile, close_session, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils._paths import filter_repo_objects
+
+from agent.planning.values import RemoteFile
+from agent.sources.hf_refusals import Asked, refusal
+from agent.sources.interface import SourceRequest
+from agent.sources.web import Origin, Timeouts, origin_of
+from larder.errors import (
+    ModelNotFoundError,
+    SourceDriftedError,
+    SourceUnavailableError,
+)
+from larder.layout import Digest, is_digest
+
+MAX_FILES: Final = 100_000
+_PAGE_MAX_BYTES: Final = 32 * 1024 * 1024
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
+_NAMED_MAX_CHARACTERS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class HubApi:
+    """The API of one hub, for one model."""
+
+    endpoint: str
+    token: str | None
+    timeouts: Timeouts
+    asked: Asked
+
+    def resolve(self, revision: str | None) -> str:
+        """The commit that a revision names now; a commit must name itself."""
+        with self._translated():
+            info = self._api().model_info(self.asked.repo_id, revision=revision)
+        commit = info.sha
+        if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+            raise SourceDriftedError(f"{self.asked.host} names no commit for {self.asked.repo_id}")
+        if revision and _COMMIT.fullmatch(revision) and commit != revision:
+            raise SourceDriftedError(
+                f"{self.asked.host} gives commit {commit} of {self.asked.repo_id}"
+                f" where {revision} was asked for"
+            )
+        return commit
+
+    def files(self, commit: str, request: SourceRequest) -> tuple[RemoteFile, ...]:
+        """The files at a commit that the request's patterns choose, by huggingface_hub's rules."""
+        found: list[RepoFile] = []
+        with self._translated():
+            tree = self._api().list_repo_tree(self.asked.repo_id, recursive=True, revision=commit)
+            for entry in tree:
+                if isinstance(entry, RepoFile):
+                    found.append(entry)
+                if len(found) > MAX_FILES:
+                    raise SourceDriftedError(
+                        f"{self.asked.repo_id} has more than {MAX_FILES} files"
+                    )
+        chosen = filter_repo_objects(
+            found,
+            allow_patterns=[*request.allow_patterns] or None,
+            ignore_patterns=[*request.ignore_patterns] or None,
+            key=lambda entry: entry.path,
+        )
+        return tuple(_remote_file(entry) for entry in chosen)
+
+    def _api(self) -> HfApi:
+        set_client_factory(self._client)
+        # Without a token: False, which is not None, keeps the library from using the machine's.
+        return HfApi(endpoint=self.endpoint, token=self.token or False)
+
+    def _client(self) -> httpx2.Client:
+        hub = origin_of(self.endpoint)
+        read, connect = self.timeouts.read_seconds, self.timeouts.connect_seconds
+        limits = {"connect": connect, "read": read, "write": read, "pool": read}
+
+        def before_request(request: httpx2.Request) -> None:
+            _refuse_other_origin(hub, str(request.url))
+            request.extensions = {**request.extensions, "timeout": limits}
+
+        return httpx2.Client(
+            event_hooks={"request": [before_request], "response": [self._check_answer]},
+            follow_redirects=True,
+        )
+
+    def _check_answer(self, response: httpx2.Response) -> None:
+        """Raise what an answer means, before the library reads it."""
+        error = refusal(self.asked, response.status_code, response.headers.get)
+        if error is not None:
+            raise error
+        if response.is_redirect:
+            return
+        if int(response.headers.get("Content-Length") or 0) > _PAGE_MAX_BYTES:
+            raise SourceDriftedError(
+                f"{self.asked.host} describes {self.asked.repo_id} in more than"
+                f" {_PAGE_MAX_BYTES} bytes a page"
+            )
+        response.read()
+        document = response.json()
+        if "/tree/" not in response.url.path:
+            return
+        for entry in document if isinstance(document, list) else [document]:
+            if fault := entry_fault(entry):
+                raise SourceDriftedError(f"{self.asked.repo_id}: {fault}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what the library raises into our errors, and end its connections."""
+        host, repo_id = self.asked.host, self.asked.repo_id
+        try:
+            yield
+        except HFValidationError as error:
+            raise ModelNotFoundError(f"{repo_id!r} cannot be the name of a model") from error
+        except httpx2.TimeoutException as error:
+            raise SourceUnavailableError(f"{host} did not answer in time") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, HfHubHTTPError) as error:
+            cause = error.__cause__ or error
+            raise SourceUnavailableError(
+                f"{host} cannot be reached: {type(cause).__name__}"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # hostile or broken JSON
+            raise SourceUnavailableError(
+                f"{host} answers what is no description of {repo_id}"
+            ) from error
+        finally:
+            close_session()
+
+
+def _refuse_other_origin(hub: Origin, url: str) -> None:
+    other = origin_of(url)
+    if other != hub:
+        raise SourceUnavailableError(
+            f"{hub.host} sends us to another origin ({other.netloc}) for its listing; refused"
+        )
+
+
+def entry_fault(entry: Any) -> str | None:
+    """What makes an entry of a listing unfit, as one clause, or None. Paths are checked later."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        return "the listing holds an entry without a path"
+    named = f"entry {named_path(entry['path'])}"
+    if entry.get("type") not in {"file", "directory"}:
+        return f"{named} is neither a file nor a directory"
+    if not isinstance(entry.get("oid"), str):
+        return f"{named} has no object id"
+    if entry["type"] == "directory":
+        return None
+    size, lfs = entry.get("size"), entry.get("lfs")
+    if type(size) is not int or size < 0:
+        return f"{named} has no size"
+    if lfs is None:
+        return None if _GIT_SHA1.fullmatch(entry["oid"]) else f"{named} has no digest"
+    if not isinstance(lfs, dict) or not {"size", "oid", "pointerSize"} <= lfs.keys():
+        return f"{named} has an unreadable LFS pointer"
+    if lfs["size"] != size:
+        return f"{named} has two sizes, {size} and {named_path(str(lfs['size']))}"
+    return None if is_digest(str(lfs["oid"])) else f"{named} has no digest"
+
+
+def named_path(path: str) -> str:
+    """A path from outside, fit for a sentence."""
+    text = repr(path)
+    return text if len(text) <= _NAMED_MAX_CHARACTERS else text[:_NAMED_MAX_CHARACTERS] + "…"
+
+
+def _remote_file(entry: RepoFile) -> RemoteFile:
+    if entry.lfs is not None:  # its git object is the pointer, not the content
+        return RemoteFile(entry.path, entry.size, sha256=Digest(entry.lfs.sha256))
+    return RemoteFile(entry.path, entry.size, git_sha1=entry.blob_id)
+
+
+def by_path(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
+    """Files in a listing's order."""
+    return tuple(sorted(files, key=lambda file: file.path.encode()))

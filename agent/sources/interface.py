@@ -1,0 +1,56 @@
+"""What a source promises: a listing at an immutable revision, and any file of it from any byte on.
+
+A source raises `TransientError`s and `PermanentError`s of `larder.errors`, nothing else; their
+sentences hold no token and no query of a URL. It does not retry: whoever fetches knows how far it
+got, and asks again from there.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.planning.values import Listing, RemoteFile
+from larder.errors import SourceUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """What is to be listed. `revision` may be a branch, or None for the source's default."""
+
+    storage_uri: str
+    revision: str | None = None
+    allow_patterns: tuple[str, ...] = ()
+    ignore_patterns: tuple[str, ...] = ()
+
+
+class RangeRefusedError(SourceUnavailableError):
+    """The source will not continue from that byte: the file is to be started over."""
+
+
+class Body(Protocol):
+    """The bytes of one file, from `start` to its end."""
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte: what was asked for, or 0 where ranges are ignored."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer as far as bytes come; 0 means that no more will come.
+
+        Raises `SourceUnavailableError` when the connection breaks or falls silent.
+        """
+
+
+class Source(Protocol):
+    """One place that models are fetched from."""
+
+    def list(self, request: SourceRequest) -> Listing:
+        """Every file that a fill is to fetch, checked to be a tree that a slot may hold."""
+
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0
+    ) -> AbstractContextManager[Body]:
+        """The bytes of a file of a listing, from an offset below its size on.
+
+        Raises also `RangeRefusedError`, and `SourceDriftedError` for a file that is not as listed.
+        """
