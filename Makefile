@@ -1,21 +1,84 @@
 # Every target depends on the virtual environment, which is made from the lock.
-# A fresh machine needs make and python3 >= 3.11, nothing else.
+# A fresh machine needs make and python3 (3.11 to 3.13), nothing else. Plain `make` prints the targets.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := larder runtime initializer webhook agent cli demo
 SIZE ?= 512MB
 CRASHES ?= 200
+WORKERS ?= 2
+PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+# What the agent is allowed in a cluster: uid 0 without any capability.
+AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
-.PHONY: install check format lint types imports docs test test-as-agent test-crash demo bench lock clean
+.DEFAULT_GOAL := help
+.PHONY: help install check static format lint types imports test cover test-as-agent test-crash demo bench lock clean
 
-install: $(VENV)/.installed
+help: ## print the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(VENV)/.installed ## make .venv from requirements/dev.lock (every other target does it first)
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "larder needs Python 3.11 or newer, found $$($(PYTHON) --version)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Larder needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	    "name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) lacks the modules venv and ensurepip; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+check: static test cover ## all that must be green before a commit
+
+static: lint types imports ## everything but the tests
+
+format: install ## write the code as the formatter wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --select I .
+
+lint: install ## format and lint, without changing a file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+imports: install ## rooms import one way only, decisions do no I/O
+	$(BIN)/lint-imports
+
+test: install ## the whole test suite
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -rs
+
+# The pure code again, by its own tests alone: no line of it may rest on a test of a whole program.
+cover: export COVERAGE_FILE ?= .coverage
+cover: install ## every branch of the pure code is held by its own tests
+	$(BIN)/coverage run -m pytest -q $(PURE_TESTS)
+	$(BIN)/coverage report
+
+# Needs root. Nothing is written into the checkout, which may belong to somebody else.
+test-as-agent: install ## the agent's tests as the identity it has in a cluster: uid 0, no capabilities
+	@test "$$(id -u)" = 0 || { echo "make test-as-agent needs uid 0; try: sudo make test-as-agent" >&2; exit 1; }
+	HYPOTHESIS_STORAGE_DIRECTORY=$$(mktemp -d) PYTHONDONTWRITEBYTECODE=1 \
+	  $(AS_AGENT) $(BIN)/pytest -n $(WORKERS) --dist loadgroup -rs -p no:cacheprovider tests/agent
+
+test-crash: install ## kill the agent CRASHES=200 times at random moments and look at its disk
+	$(BIN)/python -m tests.crash.run --runs $(CRASHES)
+
+demo: install ## the whole way on this machine, with models of SIZE=512MB
+	$(BIN)/larder demo --size $(SIZE)
+
+bench: install ## measure admission, hit and fill (SHORT=1: in a minute, with coarse figures)
+	$(BIN)/python -m bench $(if $(SHORT),--short)
+
+lock: install ## write requirements/*.lock from pyproject.toml
+	$(LOCK) --output-file requirements/runtime.lock
+	$(LOCK) --extra demo --extra dev --output-file requirements/dev.lock
+
+clean: ## remove what the other targets made, .venv too
+	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+	  bench/results build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
