@@ -17,11 +17,16 @@ from pathlib import PurePosixPath
 
 from agent.store import at
 from agent.store.faults import translated
-from larder.layout import BLOBS, Digest, blob_path, is_digest
+from larder.layout import BLOBS, Digest, is_digest
 from larder.manifest import path_fault
 
 _BLOB_MODE = 0o444
-_SHA256 = PurePosixPath(BLOBS, "sha256")
+_SHA256 = (BLOBS, "sha256")
+
+
+def _fan(digest: Digest) -> tuple[str, ...]:
+    """The directory of a blob, in parts that are each checked as names."""
+    return (*_SHA256, digest[:2])
 
 
 def add_blob(
@@ -33,7 +38,7 @@ def add_blob(
     """
     with (
         translated(f"adding blob {digest}"),
-        at.opened(root_fd, blob_path(digest).parent, create=True) as fd,
+        at.opened(root_fd, _fan(digest), create=True) as fd,
     ):
         at.set_mode(partial_dir_fd, partial_name, _BLOB_MODE)
         if not _is_blob(fd, digest, size_bytes):
@@ -79,7 +84,7 @@ def _link(
     except NotADirectoryError:
         return _Outcome.NAME_TAKEN
     try:
-        with at.opened(root_fd, blob_path(digest).parent) as fd:
+        with at.opened(root_fd, _fan(digest)) as fd:
             if not _is_blob(fd, digest, size_bytes):
                 return _Outcome.NO_BLOB
             _link_or_split(fd, digest, parent_fd, target.name)
@@ -115,7 +120,7 @@ def collect(root_fd: int, digests: Iterable[Digest]) -> int:
     freed_bytes = 0
     for digest in sorted(set(digests)):
         try:
-            with at.opened(root_fd, blob_path(digest).parent) as fd:
+            with at.opened(root_fd, _fan(digest)) as fd:
                 found = at.look(fd, digest)
                 if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
                     at.unlink(fd, digest)
@@ -125,10 +130,13 @@ def collect(root_fd: int, digests: Iterable[Digest]) -> int:
     return freed_bytes
 
 
-def fans(root_fd: int) -> list[PurePosixPath]:
+def fans(root_fd: int) -> list[tuple[str, ...]]:
     """The directories that hold blobs, relative to the root."""
-    with at.opened(root_fd, _SHA256, create=True) as fd:
-        return [_SHA256 / name for name in at.names(fd) if at.is_directory(fd, name)]
+    try:
+        with at.opened(root_fd, _SHA256) as fd:
+            return [(*_SHA256, name) for name in at.names(fd) if at.is_directory(fd, name)]
+    except FileNotFoundError:  # no fill yet
+        return []
 
 
 def all_blobs(root_fd: int) -> set[Digest]:

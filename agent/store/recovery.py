@@ -8,7 +8,7 @@ In this order, each step safe to interrupt and to repeat:
    `trash/foreign-<key>-<n>`, where it stays until the next start; a manifest or marker without
    content goes; content that is not what the manifest says gets the `quarantined` marker.
 3. Staging of unknown shape goes, and that of a slot that is ready (it was published).
-4. Blobs that no tree links and no listing in staging wants go.
+4. Blobs that no tree links, and that no listing in staging and no manifest names, go.
 
 What cannot be put right is a finding, never the end of the agent.
 """
@@ -151,18 +151,24 @@ def _recover_blobs(root_fd: int, findings: list[Finding]) -> None:
     with _reported(findings, BLOBS):
         for fan in blobs.fans(root_fd):
             with at.opened(root_fd, fan) as fd:
-                _remove_temporaries(fd, findings, str(fan))
+                _remove_temporaries(fd, findings, "/".join(fan))
         blobs.collect(root_fd, blobs.all_blobs(root_fd) - _wanted(root_fd))
 
 
 def _wanted(root_fd: int) -> set[Digest]:
-    """What listings in staging name: their fills will link it."""
+    """What listings in staging and manifests of slots name: fills and repairs will link it."""
     wanted: set[Digest] = set()
-    with at.opened(root_fd, (STAGING,)) as staging_fd:
-        for name in at.names(staging_fd):
-            if at.is_directory(staging_fd, name):
-                with at.opened(staging_fd, (name,)) as fd:
-                    data = read_file(fd, LISTING, MANIFEST_MAX_BYTES)
-                    listing = parsed(parse_listing, data)
-                    wanted |= {f.sha256 for f in listing.files if f.sha256} if listing else set()
+    for top in (STAGING, SLOTS):
+        with at.opened(root_fd, (top,)) as top_fd:
+            for name in at.names(top_fd):
+                if at.is_directory(top_fd, name):
+                    with at.opened(top_fd, (name,)) as fd:
+                        wanted |= _named(fd)
     return wanted
+
+
+def _named(fd: int) -> set[Digest]:
+    manifest = read_manifest(fd, MANIFEST)
+    listing = parsed(parse_listing, read_file(fd, LISTING, MANIFEST_MAX_BYTES))
+    named = {f.sha256 for f in manifest.files} if manifest else set()
+    return named | ({f.sha256 for f in listing.files if f.sha256} if listing else set())

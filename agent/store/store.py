@@ -23,6 +23,7 @@ from agent.store.root import CacheRoot
 from agent.store.tree import read_file, read_manifest, read_tree
 from larder.errors import CacheRootError, IntegrityError
 from larder.layout import (
+    ASIDE_SUFFIX,
     CATALOG_FILE,
     CONTENT,
     INITIALIZER,
@@ -35,9 +36,6 @@ from larder.layout import (
     TREE,
     Digest,
     Key,
-    aside_path,
-    slot_path,
-    staging_path,
 )
 from larder.manifest import Manifest
 from larder.status import SlotStatus
@@ -94,7 +92,7 @@ class Store:
             if at.look(slots_fd, key) is None:
                 return
             with self._slot(key) as fd, self._trash() as trash_fd:
-                if at.look(fd, CONTENT) or at.look(trash_fd, aside_path(key).name):
+                if at.look(fd, CONTENT) or at.look(trash_fd, _aside(key)):
                     raise CacheRootError(f"slot {key} has content; it is evicted before the slot")
             trash.discard(self._fd, slots_fd, key, f"slot-{key}")
 
@@ -109,7 +107,7 @@ class Store:
         """
         with translated(f"publishing {key}"), self._slot(key) as slot_fd:
             if at.look(slot_fd, CONTENT) is None:
-                with at.opened(self._fd, staging_path(key)) as staging_fd:
+                with at.opened(self._fd, (STAGING, key)) as staging_fd:
                     _publish(staging_fd, slot_fd, key)
                 with at.opened(self._fd, (SLOTS,)) as slots_fd:
                     at.sync_directory(slots_fd)
@@ -138,7 +136,7 @@ class Store:
         ):
             if at.look(slot_fd, CONTENT) is None:
                 return False
-            at.rename_noreplace(slot_fd, CONTENT, trash_fd, aside_path(key).name)
+            at.rename_noreplace(slot_fd, CONTENT, trash_fd, _aside(key))
             _sync(trash_fd, slot_fd)
             return True
 
@@ -149,9 +147,9 @@ class Store:
             self._slot(key) as slot_fd,
             self._trash() as trash_fd,
         ):
-            if at.look(trash_fd, aside_path(key).name) is None:
+            if at.look(trash_fd, _aside(key)) is None:
                 return False
-            at.rename_noreplace(trash_fd, aside_path(key).name, slot_fd, CONTENT)
+            at.rename_noreplace(trash_fd, _aside(key), slot_fd, CONTENT)
             _sync(slot_fd, trash_fd)
             return True
 
@@ -162,9 +160,9 @@ class Store:
         quarantine marker go, the tree, and those of its blobs that nobody else links.
         """
         with translated(f"evicting {key}"), self._slot(key) as slot_fd, self._trash() as trash_fd:
-            if at.look(trash_fd, aside_path(key).name) is None:
+            if at.look(trash_fd, _aside(key)) is None:
                 return 0
-            evicted = trash.move(self._fd, trash_fd, aside_path(key).name, f"{key}.evicted")
+            evicted = trash.move(self._fd, trash_fd, _aside(key), f"{key}.evicted")
             manifest = read_manifest(slot_fd, MANIFEST)
             at.unlink(slot_fd, MANIFEST)
             at.unlink(slot_fd, QUARANTINED)
@@ -190,13 +188,17 @@ class Store:
 
     @contextmanager
     def _slot(self, key: Key) -> Iterator[int]:
-        with at.opened(self._fd, slot_path(key)) as fd:
+        with at.opened(self._fd, (SLOTS, key)) as fd:
             yield fd
 
     @contextmanager
     def _trash(self) -> Iterator[int]:
         with at.opened(self._fd, (TRASH,)) as fd:
             yield fd
+
+
+def _aside(key: Key) -> str:
+    return f"{key}{ASIDE_SUFFIX}"  # as larder.layout.aside_path; a part that is checked as a name
 
 
 def _publish(staging_fd: int, slot_fd: int, key: Key) -> None:
