@@ -1,0 +1,449 @@
+"""The agent as one whole: a real hub, real children, a temporary root, and time moved by hand."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.execute import Executor, Tools
+from agent.fill.runner import Fills
+from agent.metrics import AgentMetrics
+from agent.observe import Observer, Surroundings
+from agent.planning.values import Failure
+from agent.planning.wishes import Node
+from agent.reconciler import Parts, Reconciler
+from agent.report import Reporter, Statuses
+from agent.store.inventory import scan
+from agent.store.root import CacheRoot
+from agent.store.store import Store
+from demo.hub import Fault, Hub, Repo, Stall, Status
+from larder.identity import identity_of
+from larder.layout import Key
+from larder.quantities import Share
+from runtime.catalog_file import CatalogFile
+from runtime.clock import ManualClock
+
+FILES = {"config.json": b'{"a": 1}', "weights/model.safetensors": b"w" * 50_000, "empty": b""}
+OTHER = {"model.safetensors": b"o" * 60_000}
+TURNS = 200
+DAY = 86400.0
+
+
+class FakePods:
+    """Pods as a watch would show them (`seen`), and as a consistent list would find them."""
+
+    def __init__(self) -> None:
+        self.seen: frozenset[Key] | None = frozenset()
+        self.listed: set[Key] = set()
+
+    def in_use(self) -> frozenset[Key] | None:
+        return self.seen
+
+    def waiting(self) -> frozenset[Key]:
+        return frozenset()
+
+    def uses(self, key: Key) -> bool:
+        return key in self.listed
+
+
+class Agent:
+    """One agent on one root; `turn` reconciles until nothing more happens."""
+
+    def __init__(self, root: CacheRoot, catalog: Path, budget: Share | None = None) -> None:
+        self.root = root
+        self.clock = ManualClock(now=root.path.stat().st_mtime + 1)  # files are of now
+        self.wake, self.stop = threading.Event(), threading.Event()
+        self.pods, self.metrics, self.store = FakePods(), AgentMetrics(), Store(root)
+        self.failures: dict[Key, Failure] = {}
+        self.store.recover()
+        self.statuses = Statuses(self.store, b"the initializer")
+        self.statuses.adopt(scan(root.fd))
+        self.fills = Fills(clock=self.clock, wake=self.wake.set)
+        around = Surroundings(
+            root,
+            CatalogFile(catalog),
+            self.fills,
+            self.pods,
+            Node("node-1", {}, budget),
+            self.clock,
+        )
+        tools = Tools(self.store, self.fills, self.pods, self.statuses, self.metrics, self.clock)
+        parts = Parts(
+            Observer(around, self.failures, self.statuses.on_disk),
+            Executor(str(root.path), tools, self.failures),
+            Reporter(self.statuses, self.metrics),
+            self.statuses,
+            self.fills,
+            self.store,
+            self.clock,
+        )
+        self.reconciler = Reconciler(parts, self.failures, self.wake, self.stop)
+
+    def settle(self) -> None:
+        """Reconcile until nothing is in flight and nothing is left to do."""
+        for _ in range(TURNS):
+            seen, plan = self.reconciler.reconcile()
+            if not plan.actions and not seen.in_flight:
+                return
+            self.wake.wait(10)
+            self.wake.clear()
+        raise AssertionError("the agent does not come to rest")
+
+    def status(self, key: Key) -> dict[str, object]:
+        text = (self.root.path / "slots" / key / "status.json").read_text()
+        return dict(json.loads(text))
+
+    def content(self, key: Key) -> dict[str, bytes]:
+        top = self.root.path / "slots" / key / "content"
+        files = [p for p in top.rglob("*") if p.is_file()]
+        return {str(p.relative_to(top)): p.read_bytes() for p in files}
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"larder_agent_{name}", labels) or 0.0
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub({"acme/a": Repo(dict(FILES)), "acme/b": Repo(dict(OTHER))}) as running:
+        yield running
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[CacheRoot]:
+    with CacheRoot.open(
+        tmp_path / "root", allow_any_disk=True, clock=ManualClock(), stop=threading.Event()
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.yaml"
+
+
+@pytest.fixture
+def agent(root: CacheRoot, catalog: Path) -> Iterator[Agent]:
+    agent = Agent(root, catalog)
+    yield agent
+    agent.reconciler.shut_down()
+
+
+def commit(hub: Hub, name: str) -> str:
+    return hub.repos[f"acme/{name}"].branches["main"]
+
+
+def key(hub: Hub, name: str, revision: str | None = None) -> Key:
+    return identity_of(f"hf://acme/{name}", revision=revision or commit(hub, name)).key
+
+
+def write_catalog(path: Path, hub: Hub, *entries: str, defaults: str = "{}") -> None:
+    lines = ["apiVersion: larder.dev/v1alpha1", "kind: Catalog", f"defaults: {defaults}", "models:"]
+    for entry in entries:
+        name, _, more = entry.partition(" ")
+        revision = "" if "revision:" in more else f"revision: '{commit(hub, name)}', "
+        lines.append(
+            f"  - {{name: {name}, storageUri: 'hf://acme/{name}', {revision}"
+            f"namespaces: [chat], fetchFrom: '{hub.url}'{', ' + more if more else ''}}}"
+        )
+    path.write_text("\n".join(lines) + ("\n" if entries else " []\n"))
+
+
+def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", "b")
+    agent.settle()
+    a, b = key(hub, "a"), key(hub, "b")
+    assert agent.content(a) == FILES
+    assert agent.content(b) == OTHER
+    status = agent.status(a)
+    assert (status["state"], status["revision"]) == ("Ready", commit(hub, "a"))
+    assert (agent.root.path / "slots" / a / "initializer").read_bytes() == b"the initializer"
+    assert agent.metric("models", state="Ready") == 2
+    assert agent.metric("fills_total", result="Success") == 2
+    assert agent.metric("fill_seconds_count") == 2
+    size_bytes = sum(map(len, [*FILES.values(), *OTHER.values()]))
+    assert agent.metric("used_bytes", place="slots") == size_bytes
+    assert agent.metric("fetched_bytes_total") == size_bytes
+
+
+def test_an_idle_agent_asks_the_hub_nothing_and_writes_nothing(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    before = {p: p.lstat().st_mtime_ns for p in agent.root.path.rglob("*")}
+    requests = len(hub.requests)
+    agent.clock.advance(DAY)
+    agent.settle()
+    assert {p: p.lstat().st_mtime_ns for p in agent.root.path.rglob("*")} == before
+    assert len(hub.requests) == requests
+
+
+def test_a_branch_is_frozen_at_its_first_fill(agent: Agent, hub: Hub, catalog: Path) -> None:
+    write_catalog(catalog, hub, "a revision: main")
+    agent.settle()
+    first = commit(hub, "a")
+    hub.repos["acme/a"].commit({"config.json": b"{}"})
+    agent.clock.advance(DAY)
+    agent.settle()
+    main = key(hub, "a", "main")
+    assert agent.content(main) == FILES
+    assert agent.status(main)["revision"] == first
+
+
+def test_patterns_choose_files(agent: Agent, hub: Hub, catalog: Path) -> None:
+    write_catalog(
+        catalog, hub, "a allowPatterns: ['*.json', 'weights/*'], ignorePatterns: ['*.json']"
+    )
+    agent.settle()
+    slots = [p.name for p in (agent.root.path / "slots").iterdir()]
+    assert [agent.content(Key(slot)) for slot in slots] == [
+        {"weights/model.safetensors": FILES["weights/model.safetensors"]}
+    ]
+
+
+@pytest.mark.parametrize("place", ["tokenEnv: LARDER_TEST_TOKEN", "tokenFile: {file}"])
+def test_a_token_from_a_file_or_variable_opens_a_private_model(
+    root: CacheRoot, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "token").write_text("hf_secret\n")
+    monkeypatch.setenv("LARDER_TEST_TOKEN", "hf_secret")
+    place = place.format(file=tmp_path / "token")
+    with Hub({"acme/a": Repo(dict(FILES), private=True, tokens=("hf_secret",))}) as hub:
+        agent = Agent(root, catalog)
+        write_catalog(catalog, hub, "a")
+        agent.settle()
+        assert agent.status(key(hub, "a"))["reason"] == "ModelNotFound"  # as the Hub says it
+        write_catalog(catalog, hub, f"a credentials: {{{place}}}")
+        agent.settle()  # the edit is the cure: no waiting for the retry
+        assert agent.content(key(hub, "a")) == FILES
+    written = [p.read_bytes() for p in root.path.rglob("*") if p.is_file()]
+    assert not any(b"hf_secret" in data for data in written)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        pytest.param("tokenEnv: LARDER_NO_SUCH_VARIABLE", id="a variable that is not there"),
+        pytest.param("tokenFile: /nonexistent/token", id="a file that is not there"),
+        pytest.param("tokenFile: {empty}", id="an empty file"),
+    ],
+)
+def test_credentials_that_hold_no_token_are_said_to(
+    agent: Agent, hub: Hub, catalog: Path, tmp_path: Path, credentials: str
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    text = credentials.format(empty=tmp_path / "empty")
+    write_catalog(catalog, hub, f"a credentials: {{{text}}}")
+    agent.settle()
+    assert agent.status(key(hub, "a"))["reason"] == "AccessDenied"
+    assert "holds no token" in agent.failures[key(hub, "a")].message
+    assert not hub.requests
+
+
+def test_a_failed_fill_is_tried_again_when_its_time_has_come(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    hub.faults.append(Fault(Status(401, error_code="GatedRepo"), kind="api", times=1))
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    a = key(hub, "a")
+    assert (agent.status(a)["state"], agent.status(a)["reason"]) == ("Failed", "AccessDenied")
+    assert agent.metric("fills_total", result="AccessDenied") == 1
+    assert agent.metric("models", state="Failed") == 1
+    agent.clock.advance(3600)
+    agent.settle()
+    assert agent.content(a) == FILES
+
+
+def test_a_model_that_left_the_catalog_stays_for_its_time_and_then_goes(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", "b")
+    agent.settle()
+    write_catalog(catalog, hub, "b")
+    agent.settle()
+    agent.clock.advance(DAY - 1)
+    agent.settle()
+    a = key(hub, "a")
+    assert agent.content(a) == FILES
+    agent.clock.advance(2)
+    agent.settle()
+    assert not (agent.root.path / "slots" / a).exists()
+    assert agent.content(key(hub, "b")) == OTHER
+    assert agent.metric("evictions_total", reason="Unlisted") == 1
+    blobs = [p for p in (agent.root.path / "blobs").rglob("*") if p.is_file()]
+    assert len(blobs) == len(OTHER)
+
+
+def test_the_time_since_a_model_left_survives_a_restart(
+    root: CacheRoot, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", "b")
+    first = Agent(root, catalog)
+    first.settle()
+    write_catalog(catalog, hub, "b")
+    first.settle()
+    first.reconciler.shut_down()
+    second = Agent(root, catalog)
+    second.clock.advance(DAY + 1)
+    second.settle()
+    assert not (root.path / "slots" / key(hub, "a")).exists()
+
+
+def test_a_model_in_use_stays_whatever_the_catalog_says(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    write_catalog(catalog, hub, defaults="{unlistedTTL: 0s}")
+    a = key(hub, "a")
+    agent.pods.seen = None
+    agent.settle()
+    assert agent.content(a) == FILES
+    agent.pods.seen = frozenset({a})
+    agent.settle()
+    assert agent.content(a) == FILES
+
+
+def test_an_eviction_that_finds_a_pod_after_all_is_taken_back(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    write_catalog(catalog, hub, defaults="{unlistedTTL: 0s}")
+    a = key(hub, "a")
+    agent.pods.listed = {a}  # a pod that the watch has not shown yet
+    for _ in range(3):
+        agent.reconciler.reconcile()
+    assert agent.content(a) == FILES
+    assert agent.status(a)["state"] == "Ready"
+    assert agent.metric("evictions_total", reason="Unlisted") == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(None, id="the file is gone"),
+        pytest.param("kind: Nonsense", id="it is another document"),
+        pytest.param("[" * 30_000, id="it is thirty thousand brackets"),
+    ],
+)
+def test_an_unknown_catalog_changes_nothing(
+    agent: Agent, hub: Hub, catalog: Path, text: str | None
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    before = {p: p.lstat().st_mtime_ns for p in agent.root.path.rglob("*")}
+    if text is None:
+        catalog.unlink()
+    else:
+        catalog.write_text(text)
+    agent.clock.advance(10 * DAY)
+    agent.settle()
+    assert {p: p.lstat().st_mtime_ns for p in agent.root.path.rglob("*")} == before
+    assert agent.metric("catalog_problems") > 0
+    assert (agent.root.path / "catalog.yaml").exists()
+
+
+def test_the_budget_holds_and_the_one_that_does_not_fit_says_so(
+    root: CacheRoot, hub: Hub, catalog: Path
+) -> None:
+    agent = Agent(root, catalog, Share(size_bytes=100_000))
+    write_catalog(catalog, hub, "a", "b priority: 1")
+    agent.settle()
+    assert agent.content(key(hub, "b")) == OTHER
+    status = agent.status(key(hub, "a"))
+    assert (status["state"], status["reason"]) == ("Failed", "BudgetExceeded")
+    write_catalog(
+        catalog, hub, "a priority: 2", "b priority: 1", defaults="{eviction: {minAge: 0s}}"
+    )
+    agent.settle()
+    assert agent.content(key(hub, "a")) == FILES
+    assert agent.status(key(hub, "b"))["reason"] == "BudgetExceeded"
+    assert agent.metric("evictions_total", reason="RoomNeeded") == 1
+
+
+def test_a_fill_that_nobody_wants_any_more_ends(agent: Agent, hub: Hub, catalog: Path) -> None:
+    hub.faults.append(Fault(Stall(after_bytes=10), kind="get"))
+    write_catalog(catalog, hub, "a")
+    agent.reconciler.reconcile()
+    for _ in range(TURNS):
+        if hub.stalled.wait(0.1):
+            break
+        agent.reconciler.reconcile()
+    assert agent.fills.in_flight()
+    write_catalog(catalog, hub)
+    agent.settle()
+    assert not agent.fills.in_flight()
+    assert not (agent.root.path / "slots" / key(hub, "a") / "content").exists()
+
+
+def test_a_fill_without_progress_is_killed_and_waiting_pods_learn_it(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    hub.faults.append(Fault(Stall(after_bytes=10), kind="get", times=1))
+    write_catalog(catalog, hub, "b")
+    for _ in range(TURNS):
+        agent.reconciler.reconcile()
+        if hub.stalled.wait(0.1):
+            break
+    agent.clock.advance(61)
+    agent.reconciler.reconcile()
+    agent.settle()
+    b = key(hub, "b")
+    assert agent.status(b)["reason"] == "Stalled"
+    agent.clock.advance(600)
+    agent.settle()
+    assert agent.content(b) == OTHER
+
+
+def test_a_stopped_agent_says_that_it_comes_back_and_its_successor_goes_on(
+    root: CacheRoot, hub: Hub, catalog: Path
+) -> None:
+    hub.faults.append(Fault(Stall(after_bytes=10), kind="get", times=1))
+    write_catalog(catalog, hub, "b")
+    first = Agent(root, catalog)
+    for _ in range(TURNS):
+        first.reconciler.reconcile()
+        if hub.stalled.wait(0.1):
+            break
+    first.reconciler.reconcile()
+    first.reconciler.shut_down()
+    before = first.status(key(hub, "b"))
+    assert (before["state"], before["restarting"]) == ("Downloading", True)
+    second = Agent(root, catalog)
+    second.settle()
+    after = second.status(key(hub, "b"))
+    assert (after["state"], after["restarting"]) == ("Ready", False)
+    assert int(str(after["sequence"])) > int(str(before["sequence"]))
+
+
+def test_a_damaged_model_is_quarantined_and_fetched_again(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    a = key(hub, "a")
+    weights = agent.root.path / "slots" / a / "content/weights/model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(b"short")
+    second = Agent(agent.root, catalog)
+    second.settle()
+    assert second.content(a) == FILES
+    assert second.metric("evictions_total", reason="Quarantined") == 1
+
+
+def test_an_empty_content_planted_in_a_slot_is_moved_away_and_the_model_is_filled(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    a = key(hub, "a")
+    (agent.root.path / "slots" / a / "content").mkdir(parents=True)
+    findings = agent.store.recover()
+    assert any(a in finding.path or a in finding.sentence for finding in findings)
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    assert agent.content(a) == FILES
