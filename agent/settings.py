@@ -13,6 +13,10 @@ def _absolute(path: Path) -> Path:
     return path.absolute()
 
 
+def _share(value: object) -> object:
+    return parse_share(str(value)) if type(value) in {int, str} else value
+
+
 class AgentSettings(BaseSettings):
     """Keep on this node's disk the models that the catalog lists for it."""
 
@@ -35,9 +39,7 @@ class AgentSettings(BaseSettings):
     """Name of this node."""
     node_label: Annotated[list[str], NoDecode] = Field(default=[])
     """A label of this node, key=value; node groups choose by them. May be repeated."""
-    budget: Annotated[
-        Share | None, BeforeValidator(lambda v: parse_share(v) if isinstance(v, str) else v)
-    ] = None
+    budget: Annotated[Share | None, BeforeValidator(_share)] = None
     """Most that models may take, like 50Gi or 80%; a node group's smaller budget holds."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port of /metrics; 0 serves none."""

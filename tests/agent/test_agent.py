@@ -53,7 +53,7 @@ class Agent:
 
     def __init__(self, root: CacheRoot, catalog: Path, budget: Share | None = None) -> None:
         self.root = root
-        self.clock = ManualClock(now=root.path.stat().st_mtime + 1)  # files are of now
+        self.clock = ManualClock(now=root.path.stat().st_mtime + 3600)  # files are old
         self.wake, self.stop = threading.Event(), threading.Event()
         self.pods, self.metrics, self.store = FakePods(), AgentMetrics(), Store(root)
         self.failures: dict[Key, Failure] = {}
