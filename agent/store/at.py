@@ -206,6 +206,7 @@ def copy_file(src_fd: int, src: str, dst_fd: int, dst: str) -> None:
 
     Raises `FileExistsError` like `link`.
     """
+    checked_name(dst)
     temporary = temporary_name()
     source = open_file(src_fd, src, os.O_RDONLY)
     try:
