@@ -263,15 +263,19 @@ def sync_file(dir_fd: int, name: str) -> None:
 
 
 def sync_tree(dir_fd: int, name: str, *, files: bool = False) -> None:
-    """Sync every directory of a tree, the deepest first; `files` syncs the files before them."""
-    with opened(dir_fd, (name,)) as fd:
-        for child in names(fd):
-            found = look(fd, child)
-            if found is not None and stat.S_ISDIR(found.st_mode):
-                sync_tree(fd, child, files=files)
-            elif found is not None and files and stat.S_ISREG(found.st_mode):
-                sync_file(fd, child)
-        sync_directory(fd)
+    """Sync every directory of a tree, the deepest first; `files` syncs all files before them."""
+    directories: list[tuple[str, ...]] = [(name,)]
+    for parts in directories:  # grows while it is walked; a tree may be deeper than the stack
+        with opened(dir_fd, parts) as fd:
+            for child in names(fd):
+                found = look(fd, child)
+                if found is not None and stat.S_ISDIR(found.st_mode):
+                    directories.append((*parts, child))
+                elif found is not None and files and stat.S_ISREG(found.st_mode):
+                    sync_file(fd, child)
+    for parts in reversed(directories):
+        with opened(dir_fd, parts) as fd:
+            sync_directory(fd)
 
 
 # --- removing -------------------------------------------------------------------------------------
@@ -289,18 +293,52 @@ def remove_tree(dir_fd: int, name: str) -> int:
     """Remove whatever is under a name, links themselves and never their targets; nothing is fine.
 
     Returns the bytes of files whose last link went. Directories of ours that deny writing are
-    opened first, as uid 0 without capabilities has to.
+    opened up first, as uid 0 without capabilities has to.
     """
     found = look(dir_fd, name)
     if found is None:
         return 0
     if not stat.S_ISDIR(found.st_mode):
-        unlink(dir_fd, name)
-        is_last = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        return found.st_size if is_last else 0
-    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        set_mode(dir_fd, name, 0o700)
-    with opened(dir_fd, (name,)) as fd:
-        freed_bytes = sum(remove_tree(fd, child) for child in names(fd))
+        return _remove_file(dir_fd, name, found)
+    _open_up(dir_fd, name, found)
+    freed_bytes = 0
+    with opened(dir_fd, (name,)) as top_fd:
+        while children := names(top_fd):
+            freed_bytes += sum(_remove_level(top_fd, child) for child in children)
     os.rmdir(name, dir_fd=dir_fd)
     return freed_bytes
+
+
+def _remove_level(top_fd: int, name: str) -> int:
+    """Remove a child of a tree's top; its own directories are lifted there, and come next.
+
+    So a tree of any depth goes, with two handles and no recursion.
+    """
+    found = look(top_fd, name)
+    if found is None:
+        return 0
+    if not stat.S_ISDIR(found.st_mode):
+        return _remove_file(top_fd, name, found)
+    _open_up(top_fd, name, found)
+    freed_bytes = 0
+    with opened(top_fd, (name,)) as fd:
+        for child in names(fd):
+            below = look(fd, child)
+            if below is not None and stat.S_ISDIR(below.st_mode):
+                _open_up(fd, child, below)
+                rename_noreplace(fd, child, top_fd, temporary_name())
+            elif below is not None:
+                freed_bytes += _remove_file(fd, child, below)
+    os.rmdir(name, dir_fd=top_fd)
+    return freed_bytes
+
+
+def _open_up(dir_fd: int, name: str, found: os.stat_result) -> None:
+    """Let the owner list, change and move a directory."""
+    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        set_mode(dir_fd, name, 0o700)
+
+
+def _remove_file(dir_fd: int, name: str, found: os.stat_result) -> int:
+    unlink(dir_fd, name)
+    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0

@@ -6,7 +6,8 @@ directory that cannot be read) is a fault of the tree, with its path.
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, TypeVar
@@ -58,33 +59,47 @@ def finding(path: str, sentence: str) -> Finding:
 def read_tree(dir_fd: int, name: str) -> Tree:
     """What is below a directory; paths are relative to it. A name of something else is a fault."""
     tree = Tree()
-    _read(dir_fd, name, "", tree)
+    pending: list[tuple[str, ...]] = [()]
+    with _faults(tree, name):
+        found = at.look(dir_fd, name)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            tree.faults.append(finding(name, f"is {kind_of(found)}"))
+            return tree
+    while pending:
+        parts = pending.pop()
+        with _faults(tree, "/".join(parts) or name), at.opened(dir_fd, (name, *parts)) as fd:
+            below = [(*parts, child) for child in at.names(fd)]
+            pending += [path for path in below if _is_deeper(tree, fd, path)]
     return tree
 
 
-def _read(dir_fd: int, name: str, at_path: str, tree: Tree) -> None:
+@contextmanager
+def _faults(tree: Tree, path: str) -> Iterator[None]:
+    """What cannot be read is a fault; what is gone since it was listed is nothing."""
     try:
-        found = at.look(dir_fd, name)
-        if found is None:  # gone since it was listed
-            return
-        if stat.S_ISREG(found.st_mode) and at_path:
-            tree.files[at_path] = found
-        elif not stat.S_ISDIR(found.st_mode):
-            tree.faults.append(finding(at_path or name, f"is {kind_of(found)}"))
-        elif at_path.count("/") >= _MAX_DEPTH:
-            tree.faults.append(finding(at_path, "is nested too deep"))
-        else:
-            if at_path:
-                tree.directories.add(at_path)
-            _read_children(dir_fd, name, at_path, tree)
+        yield
+    except FileNotFoundError:
+        return
     except OSError as error:
-        tree.faults.append(finding(at_path or name, f"cannot be read: {error.strerror}"))
+        tree.faults.append(finding(path, f"cannot be read: {error.strerror}"))
 
 
-def _read_children(dir_fd: int, name: str, at_path: str, tree: Tree) -> None:
-    with at.opened(dir_fd, (name,)) as fd:
-        for child in at.names(fd):
-            _read(fd, child, f"{at_path}/{child}" if at_path else child, tree)
+def _is_deeper(tree: Tree, fd: int, parts: tuple[str, ...]) -> bool:
+    """Note what is under the last part; whether it is a directory to go into."""
+    path = "/".join(parts)
+    found = at.look(fd, parts[-1])
+    if found is None:
+        return False
+    if stat.S_ISREG(found.st_mode):
+        tree.files[path] = found
+    elif not stat.S_ISDIR(found.st_mode):
+        tree.faults.append(finding(path, f"is {kind_of(found)}"))
+    elif len(parts) > _MAX_DEPTH:
+        tree.faults.append(finding(path[:80], "is nested too deep"))
+    else:
+        tree.directories.add(path)
+        return True
+    return False
 
 
 _KINDS: Final[Mapping[Callable[[int], bool], str]] = {
