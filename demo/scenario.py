@@ -1,0 +1,253 @@
+"""The demo, step by step: what happens around one pod, without a cluster."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from demo import admission, kubelet, tls
+from demo.admission import Admitted
+from demo.processes import START_SECONDS, DemoError, Program
+from demo.report import DemoReport, ModelFigures, PodStart
+from demo.show import Show, Step
+from demo.source import Offer, Source, make_models, other_hub, own_bytes, own_hub
+from demo.stage import Stage, open_stage
+from larder.catalog import API_VERSION, KIND, Catalog, ModelEntry, read_catalog
+from larder.errors import CatalogError
+from larder.layout import MANIFEST, STATUS
+from larder.manifest import parse_manifest
+from larder.quantities import format_bytes
+from larder.status import ModelState, SlotStatus, parse_status
+from larder.storage_uri import HubModel
+from runtime.clock import SystemClock
+
+FILL_SECONDS: Final = 3600.0
+COPIES: Final = 3  # of the models on disk at a time: the hub's, the agent's, one pod's
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be shown: models of the demo's own of about a size, or one of another hub."""
+
+    size_bytes: int
+    hub_url: str = ""
+    repo_id: str = ""
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model on its way: its offer and entry, its pod before and after."""
+
+    offer: Offer
+    entry: ModelEntry
+    pods: Admitted
+
+
+def play(asked: Asked, show: Show) -> DemoReport:
+    """Play the demo. Raises `DemoError` for a step that fails, `Interrupted` after a signal."""
+    with open_stage(show) as stage:
+        source = find_models(asked, stage)
+        catalog = write_catalog(source, stage)
+        agent = stage.start("agent", *_agent_flags(stage))
+        fill_seconds = wait_for_fills(catalog, agent, stage)
+        models = admit_pods(source, catalog, stage)
+        show.diff("What the webhook changed in the pod:", admission.pod_diff(models[-1].pods))
+        figures = []
+        for model in models:
+            cold = start_cold(model, source, stage)
+            cached, check = start_from_cache(model, source, stage)
+            figures.append(_figures(model, (cold, cached), fill_seconds, check, stage))
+        uncached = start_without_copy(models[0], source, stage)
+        agent.check()
+    return DemoReport(tuple(figures), uncached, source.notes)
+
+
+# --- the hub, the catalog, the agent ------------------------------------------------------------
+
+
+def find_models(asked: Asked, stage: Stage) -> Source:
+    """Make and serve models, or point at those of another hub."""
+    if asked.hub_url:
+        return other_hub(asked.hub_url, asked.repo_id, asked.revision)
+    free_bytes = shutil.disk_usage(stage.work).free
+    if free_bytes < COPIES * asked.size_bytes:
+        raise DemoError(
+            f"{stage.work.parent} has {format_bytes(free_bytes)} free and the demo needs "
+            f"{format_bytes(COPIES * asked.size_bytes)}; --size makes it smaller, TMPDIR moves it"
+        )
+    size = format_bytes(asked.size_bytes)
+    with stage.show.step(f"an iris classifier and a Llama-shaped checkpoint of {size} made"):
+        make_models(stage.work / "hub", asked.size_bytes)
+    with stage.show.step("a hub serves them") as step:
+        source = stage.enter(own_hub(stage.work / "hub"))
+        step.detail = source.endpoint
+    return source
+
+
+def write_catalog(source: Source, stage: Stage) -> Catalog:
+    """Write what an admin would."""
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "defaults": {"freeFloor": "64Mi"},  # a laptop's disk is fuller than a node's
+        "models": [
+            {
+                "name": offer.name,
+                "storageUri": HubModel(offer.repo_id, None).uri(None),
+                "revision": offer.revision,
+                "endpoint": source.endpoint,
+                "namespaces": [admission.recorded_namespace()],
+            }
+            for offer in source.offers
+        ],
+    }
+    text = yaml.safe_dump(document, sort_keys=False)
+    (stage.work / "catalog.yaml").write_text(text)
+    try:
+        return read_catalog(text.encode(), standalone=True)
+    except CatalogError as error:
+        raise DemoError(f"these models do not fit a catalog: {error}") from error
+
+
+def _agent_flags(stage: Stage) -> Iterator[str | Path]:
+    stage.cache_root.mkdir(parents=True)
+    yield from ("--catalog", stage.work / "catalog.yaml", "--cache-root", stage.cache_root)
+    yield from ("--node-name", "demo", "--allow-any-disk")
+
+
+def wait_for_fills(catalog: Catalog, agent: Program, stage: Stage) -> dict[str, float]:
+    """Wait until the agent says Ready; its seconds for each model."""
+    with stage.show.step("the agent filled the node's cache, every byte verified") as step:
+        agent.wait_until(
+            lambda: _all_ready(catalog.models, agent, stage, step), "fill", FILL_SECONDS
+        )
+        events = {
+            entry.name: agent.wait_until(
+                partial(agent.event, "model ready", key=entry.key), "say so", START_SECONDS
+            )
+            for entry in catalog.models
+        }
+    return {name: float(event["seconds"]) for name, event in events.items()}
+
+
+def _all_ready(
+    entries: Sequence[ModelEntry], agent: Program, stage: Stage, step: Step
+) -> bool | None:
+    statuses = {entry.name: _status_of(entry, stage) for entry in entries}
+    for name, status in statuses.items():
+        if status and status.state is ModelState.FAILED:
+            raise agent.failure(f"the agent could not fill {name}: {status.reason}")
+    seen = [status for status in statuses.values() if status]
+    done, total = (sum(s.bytes_done for s in seen), sum(s.bytes_total for s in seen))
+    step.progress(f"{format_bytes(done)} of {format_bytes(total)}")
+    is_ready = len(seen) == len(entries) and all(s.state is ModelState.READY for s in seen)
+    return is_ready or None
+
+
+def _status_of(entry: ModelEntry, stage: Stage) -> SlotStatus | None:
+    try:
+        return parse_status((stage.slot(entry.key) / STATUS).read_text())
+    except FileNotFoundError:
+        return None
+
+
+# --- the pods -----------------------------------------------------------------------------------
+
+
+def admit_pods(source: Source, catalog: Catalog, stage: Stage) -> list[Model]:
+    """Start the webhook and send it the review of a pod for each model."""
+    with stage.show.step("the webhook looked at a pod as KServe makes it") as step:
+        certificate = tls.make_certificate(stage.work, SystemClock())
+        webhook = stage.start(
+            "webhook",
+            *("--catalog", stage.work / "catalog.yaml", "--host", tls.HOST, "--port", "0"),
+            *("--tls-cert", certificate.certificate, "--tls-key", certificate.key),
+        )
+        port = webhook.wait_until(lambda: webhook.event("ready to serve"), "listen", START_SECONDS)[
+            "port"
+        ]
+        models = []
+        for offer, entry in zip(source.offers, catalog.models, strict=True):
+            review = admission.make_review(offer.name, offer.pod_uri, source.endpoint)
+            pods = admission.admit(review, port, certificate)
+            if pods is None:
+                raise webhook.failure(f"the webhook left the pod of {offer.name} alone")
+            models.append(Model(offer, entry, pods))
+        step.detail = ", ".join(sorted({model.pods.decision for model in models}))
+    return models
+
+
+def start_cold(model: Model, source: Source, stage: Stage) -> PodStart:
+    """Run the pod's init container as KServe made it, then throw its files away."""
+    with stage.show.step(f"{model.offer.name}, without Larder: KServe downloads") as step:
+        container = kubelet.lay_out(model.pods.before, stage.node, _pod(stage, model, "cold"))
+        start = _measured(container, source, stage)
+        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
+        shutil.rmtree(container.directory)
+    return start
+
+
+def start_from_cache(model: Model, source: Source, stage: Stage) -> tuple[PodStart, str]:
+    """Run it as the webhook changed it, and use the model that is there then."""
+    with stage.show.step(f"{model.offer.name}, from the cache: linked") as step:
+        container = kubelet.lay_out(model.pods.after, stage.node, _pod(stage, model, "cached"))
+        start = _measured(container, source, stage)
+        if not container.message().startswith("hit"):
+            raise DemoError(f"the pod of {model.offer.name} was no hit", container.log())
+        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
+    with stage.show.step(f"{model.offer.name} works") as step:
+        try:
+            step.detail = model.offer.check(container.models, stage.slot(model.entry.key))
+        except (ValueError, OSError) as error:
+            raise DemoError(f"the linked model does not work: {error}") from error
+    return start, step.detail
+
+
+def start_without_copy(model: Model, source: Source, stage: Stage) -> PodStart:
+    """Run the same pod on a node that Larder never saw: it starts as without Larder."""
+    with stage.show.step("the same pod on a node without Larder: KServe downloads") as step:
+        directory = _pod(stage, model, "uncached")
+        container = kubelet.lay_out(model.pods.after, stage.work / "empty-node", directory)
+        start = _measured(container, source, stage)
+        if not own_bytes(container.models):
+            raise DemoError(f"the pod of {model.offer.name} has no files of its own")
+        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
+        shutil.rmtree(directory)
+    return start
+
+
+def _measured(container: kubelet.InitContainer, source: Source, stage: Stage) -> PodStart:
+    before_bytes = source.sent_bytes(container.models)
+    seconds = container.run(stage.interrupts)
+    return PodStart(seconds, source.sent_bytes(container.models) - before_bytes)
+
+
+def _pod(stage: Stage, model: Model, how: str) -> Path:
+    return stage.work / "pods" / f"{model.entry.name}-{how}"
+
+
+def _figures(
+    model: Model,
+    starts: tuple[PodStart, PodStart],
+    fill_seconds: Mapping[str, float],
+    check: str,
+    stage: Stage,
+) -> ModelFigures:
+    manifest = parse_manifest((stage.slot(model.entry.key) / MANIFEST).read_text())
+    return ModelFigures(
+        name=model.offer.name,
+        storage_uri=model.entry.storage_uri,
+        revision=manifest.revision,
+        key=model.entry.key,
+        size_bytes=manifest.size_bytes,
+        decision=model.pods.decision,
+        cold=starts[0],
+        cached=starts[1],
+        fill_seconds=fill_seconds[model.entry.name],
+        check=check,
+    )
