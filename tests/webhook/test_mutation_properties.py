@@ -114,16 +114,25 @@ def check(pod: Pod, decision: Decision, view: View) -> None:
 def assert_only_appended(before: Pod, after: Pod) -> None:
     for kind in ("initContainers", "containers"):
         old, new = before["spec"].get(kind), after["spec"].get(kind)
-        assert (old is None) == (new is None)
-        for was, now in zip(old or [], new or [], strict=True):
-            ours = {"command", "env", "volumeMounts"}
-            assert {k: v for k, v in was.items() if k not in ours} == {
-                k: v for k, v in now.items() if k not in ours
-            }
-            assert_prefix(was.get("volumeMounts"), now.get("volumeMounts"))
-            foreign = [v for v in was.get("env") or [] if not is_ours(v)]
-            assert foreign == [v for v in now.get("env") or [] if not is_ours(v)]
+        if not isinstance(old, list):
+            assert new == old
+            continue
+        for was, now in zip(old, new, strict=True):
+            if isinstance(was, dict):
+                assert_container_kept(was, now)
+            else:
+                assert now == was
     assert_prefix(before["spec"].get("volumes"), after["spec"].get("volumes"))
+
+
+def assert_container_kept(was: Any, now: Any) -> None:
+    ours = {"command", "env", "volumeMounts"}
+    assert {k: v for k, v in was.items() if k not in ours} == {
+        k: v for k, v in now.items() if k not in ours
+    }
+    assert_prefix(was.get("volumeMounts"), now.get("volumeMounts"))
+    if isinstance(was.get("env"), list):
+        assert foreign(was["env"]) == foreign(now["env"])
 
 
 def assert_prefix(before: Any, after: Any) -> None:
@@ -133,8 +142,12 @@ def assert_prefix(before: Any, after: Any) -> None:
         assert after == before
 
 
-def is_ours(variable: Any) -> bool:
-    return isinstance(variable, dict) and str(variable.get("name")).startswith("LARDER_")
+def foreign(variables: list[Any]) -> list[Any]:
+    return [
+        v
+        for v in variables
+        if not (isinstance(v, dict) and str(v.get("name")).startswith("LARDER_"))
+    ]
 
 
 @settings(max_examples=300, deadline=None)

@@ -6,8 +6,8 @@ operations name them, but things are found by name, never by position.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from webhook.mutation.patch import pointer
 from webhook.mutation.raw import Json, list_of, object_of, text_of
 
 PathParts = tuple[str, ...]
@@ -49,7 +49,7 @@ class Mount:
         return bool(raw.get("subPath") or raw.get("subPathExpr"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Container:
     """A container or init container, and where it stands in the pod."""
 
@@ -58,15 +58,11 @@ class Container:
     name: str
     mounts: tuple[Mount, ...]
 
-    @property
+    @cached_property
     def variables(self) -> Mapping[str, Mapping[str, Json]]:
         """Its environment's entries by name; of several with one name the last, as it is at run."""
         entries = [object_of(entry) for entry in list_of(self.raw.get("env"))]
         return {text_of(entry.get("name")): entry for entry in entries}
-
-    def mounts_of(self, volume: str) -> tuple[Mount, ...]:
-        """Its mounts of a volume."""
-        return tuple(m for m in self.mounts if m.volume == volume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,7 @@ def _containers(spec: Mapping[str, Json], kind: str) -> Iterator[Container]:
     for i, raw in enumerate(list_of(spec.get(kind))):
         if isinstance(raw, dict):
             yield Container(
-                at=pointer("spec", kind, str(i)),
+                at=f"/spec/{kind}/{i}",
                 raw=raw,
                 name=text_of(raw.get("name")),
                 mounts=tuple(_mounts(raw)),

@@ -33,7 +33,7 @@ from webhook.mutation.pod import Container, Mount, Pod, is_below, path_parts
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of, text_of
 
 _READ_ONLY_ANNOTATION: Final = "storage.kserve.io/readonly"
-_OUR_VOLUME = re.compile(r"larder-[0-9a-f]{16}")
+_OUR_VOLUME = re.compile(r"larder-[0-9a-f]{16}\Z")
 _OUR_PATH: Final = path_parts(SLOTS_MOUNT_ROOT)
 
 
@@ -44,32 +44,13 @@ def slot_volume_name(key: Key) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """All that the steps need. `keys_of` says for each model volume which slots serve it."""
+    """All that the steps write. `mounts` holds for each container the slot mounts it gets."""
 
     initializer: Initializer
     served: tuple[Served, ...]
-    keys_of: Mapping[str, tuple[Key, ...]]
-    cache_root: PurePosixPath
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """Every slot the pod uses, sorted."""
-        return tuple(sorted({s.match.entry.key for s in self.served}))
-
-    def volume(self, key: Key) -> JsonObject:
-        """A slot's volume. It is made where it is missing: a node that has no agent falls back."""
-        path = str(self.cache_root / slot_path(key))
-        host_path: JsonObject = {"path": path, "type": "DirectoryOrCreate"}
-        return {"name": slot_volume_name(key), "hostPath": host_path}
-
-    def mounts(self, container: Container) -> list[Json]:
-        """The slot mounts that a container gets: for what it mounts of the model."""
-        volumes = {m.volume for m in container.mounts}
-        keys = sorted({key for v, keys in self.keys_of.items() if v in volumes for key in keys})
-        return [
-            {"name": slot_volume_name(key), "mountPath": slot_mount_path(key), "readOnly": True}
-            for key in keys
-        ]
+    keys: tuple[Key, ...]
+    volumes: list[Json]
+    mounts: tuple[tuple[Container, list[Json]], ...]
 
 
 def plan_rewrite(
@@ -79,14 +60,36 @@ def plan_rewrite(
     cache_root: PurePosixPath,
 ) -> Rewrite | Refusal:
     """What is to be written, or what about the pod's volumes and mounts forbids it."""
-    keys_of: dict[str, tuple[Key, ...]] = {}
+    keys_of: dict[str, set[Key]] = {}
     for s in served:
         volume = _model_volume(pod, initializer.container, s.download.destination)
         if isinstance(volume, Refusal):
             return volume
-        keys_of[volume] = (*keys_of.get(volume, ()), s.match.entry.key)
-    rewrite = Rewrite(initializer, served, keys_of, cache_root)
-    return _writable(pod, rewrite) or _squatted(pod, rewrite) or rewrite
+        keys_of.setdefault(volume, set()).add(s.match.entry.key)
+    if refusal := _writable(pod, initializer.container, keys_of):
+        return refusal
+    keys = tuple(sorted({s.match.entry.key for s in served}))
+    volumes = [_slot_volume(key, cache_root) for key in keys]
+    mounts = tuple((c, _slot_mounts(c, keys_of)) for c in pod.all_containers)
+    return _squatted(pod, volumes, mounts) or Rewrite(initializer, served, keys, volumes, mounts)
+
+
+def _slot_volume(key: Key, cache_root: PurePosixPath) -> Json:
+    """A slot's volume. It is made where it is missing: on a node without agent, pods fall back."""
+    path = f"{cache_root}/{slot_path(key)}"
+    return {
+        "name": slot_volume_name(key),
+        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+    }
+
+
+def _slot_mounts(container: Container, keys_of: Mapping[str, set[Key]]) -> list[Json]:
+    """The slot mounts that a container gets: for what it mounts of the model."""
+    keys = {key for mount in container.mounts for key in keys_of.get(mount.volume, ())}
+    return [
+        {"name": slot_volume_name(key), "mountPath": slot_mount_path(key), "readOnly": True}
+        for key in sorted(keys)
+    ]
 
 
 def _model_volume(pod: Pod, initializer: Container, destination: str) -> str | Refusal:
@@ -107,45 +110,41 @@ def _is_empty_dir(volumes: list[Mapping[str, Json]]) -> bool:
     return [set(v) for v in volumes] == [{"name", "emptyDir"}]
 
 
-def _writable(pod: Pod, rewrite: Rewrite) -> Refusal | None:
+def _writable(pod: Pod, initializer: Container, keys_of: Mapping[str, object]) -> Refusal | None:
     """A container would write where the links to read-only files lie, or see only a part."""
     reason = DecisionReason.WRITABLE_MOUNT_REQUESTED
     if pod.annotations.get(_READ_ONLY_ANNOTATION) == "false":
         return Refusal(reason, f'the pod has the annotation {_READ_ONLY_ANNOTATION}: "false"')
     for container in pod.all_containers:
-        is_initializer = container is rewrite.initializer.container
         for mount in container.mounts:
-            if mount.volume not in rewrite.keys_of:
+            if mount.volume not in keys_of:
                 continue
             if mount.has_subpath:
                 return Refusal(reason, "a container mounts a part of the model's volume")
-            if not (mount.is_read_only or is_initializer):
+            if not mount.is_read_only and container is not initializer:
                 return Refusal(reason, "a container mounts the model's volume to write")
     return None
 
 
-def _squatted(pod: Pod, rewrite: Rewrite) -> Refusal | None:
+def _squatted(
+    pod: Pod, volumes: list[Json], mounts: Iterable[tuple[Container, list[Json]]]
+) -> Refusal | None:
     """Something of the pod's own stands under a name or path of ours."""
-    wanted_volumes = [rewrite.volume(key) for key in rewrite.keys]
-    ours = [v for v in map(object_of, pod.volumes) if _OUR_VOLUME.fullmatch(_name(v))]
-    if not _each_once(ours, wanted_volumes):
+    ours = [v for v in pod.volumes if _OUR_VOLUME.match(text_of(object_of(v).get("name")))]
+    if not _each_once(ours, volumes):
         detail = "a volume of the pod has a name of Larder's"
         return Refusal(DecisionReason.CUSTOM_STORAGE_CONTAINER, detail)
-    for container in pod.all_containers:
+    for container, wanted in mounts:
         in_our_place = [m.raw for m in container.mounts if _is_in_our_place(m)]
-        if not _each_once(in_our_place, rewrite.mounts(container)):
+        if not _each_once(in_our_place, wanted):
             detail = f"a container has a mount of its own at {SLOTS_MOUNT_ROOT}"
             return Refusal(DecisionReason.CUSTOM_STORAGE_CONTAINER, detail)
     return None
 
 
-def _name(volume: Mapping[str, Json]) -> str:
-    return text_of(volume.get("name"))
-
-
 def _is_in_our_place(mount: Mount) -> bool:
     overlaps = is_below(mount.path, _OUR_PATH) or is_below(_OUR_PATH, mount.path)
-    return overlaps or _OUR_VOLUME.fullmatch(mount.volume) is not None
+    return overlaps or _OUR_VOLUME.match(mount.volume) is not None
 
 
 def _each_once(present: Iterable[object], wanted: Iterable[object]) -> bool:
@@ -172,13 +171,13 @@ def set_command(_: Pod, rewrite: Rewrite) -> Iterator[Operation]:
     container = rewrite.initializer.container
     command: list[Json] = list(INITIALIZER_COMMAND)
     if container.raw.get("command") != command:
-        yield Operation("add", container.at + pointer("command"), command)
+        yield Operation("add", container.at + "/command", command)
 
 
 def set_variables(_: Pod, rewrite: Rewrite) -> Iterator[Operation]:
     """The initializer learns its slots and the way back; entries of these names are replaced."""
     container = rewrite.initializer.container
-    at, raw = container.at + pointer("env"), container.raw.get("env")
+    at, raw = container.at + "/env", container.raw.get("env")
     missing: list[Json] = []
     for name, value in (
         (SLOTS_VARIABLE, format_slots(_rows(rewrite.served))),
@@ -190,7 +189,7 @@ def set_variables(_: Pod, rewrite: Rewrite) -> Iterator[Operation]:
             missing.append(wanted)
         for i, variable in there:
             if variable != wanted:
-                yield Operation("replace", at + pointer(str(i)), wanted)
+                yield Operation("replace", f"{at}/{i}", wanted)
     yield from append(at, raw, missing)
 
 
@@ -221,21 +220,18 @@ def _fallback_uri(uri: str, match: Match) -> str:
     return model.uri(revision)
 
 
-def add_mounts(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:
+def add_mounts(_: Pod, rewrite: Rewrite) -> Iterator[Operation]:
     """Whoever mounts the model mounts its slots, too: the links lead there."""
-    for container in pod.all_containers:
+    for container, wanted in rewrite.mounts:
         raw = container.raw.get("volumeMounts")
-        missing = [mount for mount in rewrite.mounts(container) if mount not in list_of(raw)]
-        yield from append(container.at + pointer("volumeMounts"), raw, missing)
+        missing = [mount for mount in wanted if mount not in list_of(raw)]
+        yield from append(container.at + "/volumeMounts", raw, missing)
 
 
 def add_volumes(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:
     """Each slot is a volume of the pod."""
-    raw = pod.spec.get("volumes")
-    missing: list[Json] = [
-        volume for volume in map(rewrite.volume, rewrite.keys) if volume not in list_of(raw)
-    ]
-    yield from append(pointer("spec", "volumes"), raw, missing)
+    missing = [volume for volume in rewrite.volumes if volume not in pod.volumes]
+    yield from append("/spec/volumes", pod.spec.get("volumes"), missing)
 
 
 def annotate(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:
@@ -244,7 +240,7 @@ def annotate(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:
         DECISION_ANNOTATION: DecisionReason.CACHED.value,
         KEYS_ANNOTATION: ",".join(rewrite.keys),
     }
-    at = pointer("metadata", "annotations")
+    at = "/metadata/annotations"
     if pod.raw_annotations is None:
         yield Operation("add", at, wanted)
         return
