@@ -9,6 +9,7 @@ from agent.planning.plan import Observation, Plan
 from agent.planning.statuses import slot_statuses
 from agent.planning.values import InodeUse, Inventory
 from agent.store.store import Store
+from larder.errors import LarderError
 from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Key
 from larder.status import ModelState, SlotStatus
 from runtime.catalog_file import CatalogReading
@@ -42,7 +43,11 @@ class Statuses:
             return
         if before is not None and status.sequence <= before.sequence:
             status = replace(status, sequence=before.sequence)
-        self._store.write_status(key, status)
+        try:
+            self._store.write_status(key, status)
+        except LarderError:
+            self._prepared.discard(key)  # somebody took the slot away: it is made again next time
+            raise
         self.on_disk[key] = status
 
     def forget(self, key: Key) -> None:

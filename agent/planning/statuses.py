@@ -1,7 +1,8 @@
 """What each slot's `status.json` should say, from an observation and the plan made of it.
 
 Every write of a fill that moved carries a larger `sequence`: waiting pods take a sequence that
-stands still for a stalled fill, so a write without progress must keep it.
+stands still for a stalled fill, so a write without progress must keep it. A queued model moves
+with the fills it waits for, and its ETA is the time that those and its own bytes take.
 """
 
 from collections.abc import Mapping
@@ -32,14 +33,36 @@ def slot_statuses(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
     failed |= {
         key: failure.reason for key, failure in seen.failures.items() if failure.retry_at > seen.now
     }
+    queue = _queue(seen, plan)
     return {
-        key: _status(key, seen, seen.wishes, failed)
+        key: _status(key, seen, seen.wishes, failed, queue.get(key))
         for key in {*seen.wishes.wanted, *seen.inventory.slots}
     }
 
 
+def _queue(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
+    """What is said of models that wait for a fill's turn, in the order in which they get it."""
+    fills = [f for f in seen.in_flight.values() if f.state is not ModelState.QUEUED]
+    rate = sum(fill.rate_bytes_per_second for fill in fills)
+    ahead = sum(max(0, fill.bytes_total - fill.bytes_done) for fill in fills)
+    queue = {}
+    for deferred in plan.deferred:
+        if deferred.reason is DeferReason.CONCURRENCY_LIMIT:
+            ahead += deferred.size_bytes
+            is_known = rate and deferred.size_bytes
+            eta = -(-ahead // rate) if is_known else None
+            queue[deferred.key] = SlotStatus(
+                ModelState.QUEUED, bytes_total=deferred.size_bytes, eta_seconds=eta
+            )
+    return queue
+
+
 def _status(
-    key: Key, seen: Observation, wishes: Wishes, failed: Mapping[Key, FillFailure]
+    key: Key,
+    seen: Observation,
+    wishes: Wishes,
+    failed: Mapping[Key, FillFailure],
+    queued: SlotStatus | None,
 ) -> SlotStatus:
     slot = seen.inventory.slots.get(key, SlotFacts())
     before = seen.statuses.get(key, SlotStatus(ModelState.ABSENT))
@@ -53,7 +76,7 @@ def _status(
     elif key in failed:
         now = SlotStatus(ModelState.FAILED, reason=failed[key])
     else:
-        now = SlotStatus(ModelState.QUEUED)
+        now = queued or SlotStatus(ModelState.QUEUED)
     is_listed = key in wishes.wanted
     now = replace(
         now,
@@ -95,6 +118,7 @@ def _known_revision(key: Key, seen: Observation) -> str | None:
 
 
 def _next_sequence(before: SlotStatus, now: SlotStatus) -> int:
-    """One more if the fill moved or the state changed; rates and ETAs alone are no progress."""
+    """One more if the fill moved or the state changed; a rate that changes is no progress."""
     moved = (before.state, before.bytes_done) != (now.state, now.bytes_done)
-    return before.sequence + 1 if moved or before.restarting else before.sequence
+    advanced = now.state is ModelState.QUEUED and before.eta_seconds != now.eta_seconds
+    return before.sequence + 1 if moved or advanced or before.restarting else before.sequence

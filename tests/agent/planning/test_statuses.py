@@ -105,3 +105,20 @@ def test_an_unlisted_model_remembers_since_when_and_forgets_when_listed_again() 
     assert status_of(listed).unlisted_since is None
     empty = replace(unlisted, inventory=Inventory({A: SlotFacts()}))
     assert status_of(empty).state is ModelState.ABSENT
+
+
+def test_a_queued_model_tells_when_its_turn_will_be_over_and_moves_with_the_queue() -> None:
+    def at(done: int, rate: int = 10) -> Observation:
+        flying = Key("b" * 16)
+        fill = FillProgress(flying, ModelState.DOWNLOADING, 100, done, 100, rate)
+        return replace(SEEN, in_flight={flying: fill})
+
+    plan = Plan((), (Deferred(A, DeferReason.CONCURRENCY_LIMIT, 55),))
+    first = status_of(at(0), plan)
+    assert (first.state, first.eta_seconds, first.bytes_total) == (ModelState.QUEUED, 16, 55)
+    second = status_of(replace(at(50), statuses={A: first}), plan)
+    assert (second.eta_seconds, second.sequence) == (11, first.sequence + 1)
+    assert status_of(replace(at(50), statuses={A: second}), plan) == second
+    assert status_of(at(0, rate=0), plan).eta_seconds is None
+    unlisted = Plan((), (Deferred(A, DeferReason.CONCURRENCY_LIMIT, 0),))
+    assert status_of(at(0), unlisted).eta_seconds is None  # nobody knows its size yet
