@@ -10,7 +10,7 @@ Rules it keeps (property tests hold them):
 - planning again after executing gives nothing: all that matters is in the `Observation`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -133,6 +133,7 @@ class _Planner:
     ledger: Ledger = field(init=False)
     actions: list[Action] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
+    published: set[Key] = field(default_factory=set)
     running: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -177,6 +178,7 @@ class _Planner:
         for key, staging in self.seen.inventory.staging.items():
             if staging.is_complete and key in self.wishes.wanted and not self._is_settled(key):
                 self.actions.append(Publish(key))
+                self.published.add(key)
 
     def _in_order_of_fills(self) -> list[Wanted]:
         open_wishes = [
@@ -263,7 +265,7 @@ class _Planner:
             age = self.seen.now - (slot.ready_since if slot else 0.0)
             is_young = slot is not None and slot.has_content
             is_young = is_young and age < self.wishes.limits.min_age_seconds
-            if key not in self.seen.in_use and key not in self.seen.in_flight and not is_young:
+            if key not in self.seen.in_use and not is_young:
                 yield key
 
     def _yields_to(self, key: Key, wanted: Wanted) -> bool:
@@ -294,11 +296,10 @@ class _Planner:
                 self._evict(key, EvictReason.ROOM_NEEDED)
 
     def _on_disk(self) -> list[Key]:
-        """Every key that has a slot or a staging, and is not being filled or already evicted."""
-        keys: Iterable[Key] = {*self.seen.inventory.slots, *self.seen.inventory.staging}
-        return sorted(
-            k for k in keys if k not in self.seen.in_flight and not self.ledger.is_evicted(k)
-        )
+        """Every key with a slot or a staging that no other action of this plan is about."""
+        busy = self.published | set(self.seen.in_flight)
+        keys = {*self.seen.inventory.slots, *self.seen.inventory.staging} - busy
+        return sorted(k for k in keys if not self.ledger.is_evicted(k))
 
     def _evict(self, key: Key, reason: EvictReason) -> None:
         size_bytes = self.ledger.freed_bytes([key])

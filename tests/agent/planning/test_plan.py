@@ -112,6 +112,17 @@ def test_a_verified_staging_is_published() -> None:
     assert make_plan(observe(wishes(Wanted(A, "a")), inventory)).actions == (Publish(A),)
 
 
+def test_what_is_published_is_not_evicted_by_the_same_plan() -> None:
+    inventory = Inventory(
+        {},
+        {A: StagingFacts(listing((1, 600)), is_complete=True), B: StagingFacts(listing((2, 600)))},
+        (inode(1, 600, f"staging/{A}"),),
+    )
+    plan = make_plan(observe(wishes(Wanted(A, "a"), Wanted(B, "b", priority=1)), inventory))
+    assert plan.actions == (Publish(A),)
+    assert plan.deferred == (Deferred(B, DeferReason.BUDGET_EXCEEDED, 600),)
+
+
 def test_a_fill_that_nobody_wants_any_more_is_cancelled() -> None:
     seen = observe(wishes(), in_flight={A: FillProgress(A, ModelState.DOWNLOADING, 10)})
     assert make_plan(seen).actions == (Cancel(A),)

@@ -94,6 +94,8 @@ class FakeNode:
 
     def execute(self, seen: Observation) -> bool:
         actions = make_plan(seen).actions
+        keys = [a.key for a in actions if not isinstance(a, Resolve | Fill)]
+        assert len(keys) == len(set(keys))  # what is carried out relies on one observation
         for action in actions:
             match action:
                 case Cancel(key):
