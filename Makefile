@@ -9,7 +9,7 @@ CRASHES ?= 200
 WORKERS ?= 2
 PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+  --no-emit-index-url --no-emit-find-links --no-header
 # What the agent is allowed in a cluster: uid 0 without any capability.
 AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
@@ -75,8 +75,9 @@ bench: install ## measure admission, hit and fill (SHORT=1: in a minute, with co
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 lock: install ## write requirements/*.lock from pyproject.toml
-	$(LOCK) --output-file requirements/runtime.lock
-	$(LOCK) --extra demo --extra dev --output-file requirements/dev.lock
+	$(LOCK) --output-file requirements/runtime.lock pyproject.toml
+	$(LOCK) --extra demo --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(LOCK) --group build --output-file requirements/build.lock
 
 clean: ## remove what the other targets made, .venv too
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
