@@ -1,0 +1,146 @@
+"""`larder`: every command with its options and its help; what they do is in a module each.
+
+A command's module is imported when it runs: help, version and a wrong option cost no more than
+this file.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cli import OutputForm
+
+_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+app = typer.Typer(
+    name="larder",
+    help="Look into Larder, the node-local model cache for KServe. Nothing here changes a cache.",
+    epilog="Exit status: 0 fine, 1 a problem was found, 2 wrong use.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+)
+catalog_app = typer.Typer(
+    help="Check a catalog, or print its JSON schema.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_SETTINGS,
+)
+app.add_typer(catalog_app, name="catalog")
+
+OutputOption = Annotated[
+    OutputForm, typer.Option("--output", "-o", help="How to print: a table, or one JSON document.")
+]
+CatalogFile = Annotated[
+    Path, typer.Option("--catalog", metavar="FILE", help="The catalog's file; - is standard input.")
+]
+CacheRoot = Annotated[
+    Path, typer.Option("--cache-root", metavar="DIR", help="The agent's cache root on this node.")
+]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer hands over the flag's value
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - only when asked for
+
+        typer.echo(f"larder {version('larder')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Nothing by itself: a command does the work."""
+
+
+@catalog_app.command(
+    "validate", no_args_is_help=True, epilog="Example: larder catalog validate catalog.yaml"
+)
+def catalog_validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; - is standard input.")],
+    *,
+    standalone: Annotated[
+        bool,
+        typer.Option(
+            "--standalone/--cluster",
+            help="Where it is meant for: one machine, or a cluster, where credentials are Secrets.",
+        ),
+    ] = True,
+    output: OutputOption = "table",
+) -> None:
+    """Tell every mistake of a catalog, or what it says.
+
+    Mistakes come with their line, their place and what is accepted.
+    """
+    from cli.catalog import validate  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(validate(file, standalone=standalone, output=output))
+
+
+@catalog_app.command("schema", epilog="Example: larder catalog schema > larder-catalog.schema.json")
+def catalog_schema(output: OutputOption = "json") -> None:
+    """Print the catalog's JSON schema, for editors.
+
+    The schema is JSON whatever the output form.
+    """
+    from cli.catalog import schema  # noqa: PLC0415 - see the module's docstring
+
+    del output
+    raise typer.Exit(schema())
+
+
+@app.command("ls", no_args_is_help=True, epilog="Example: larder ls --cache-root /var/lib/larder")
+def ls(cache_root: CacheRoot, output: OutputOption = "table") -> None:
+    """List the models on this node's disk, and what they take.
+
+    Reads beside a running agent and changes nothing.
+    """
+    from cli.ls import ls as run  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run(cache_root, output))
+
+
+@app.command(
+    "verify",
+    no_args_is_help=True,
+    epilog="Example: larder verify --cache-root /var/lib/larder 52a2d80d4bc5fa16",
+)
+def verify(
+    cache_root: CacheRoot,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="Slots to verify, as larder ls names them."),
+    ] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Hash every published file again and compare it with its manifest.
+
+    Tells what is missing, extra, of another size or content, unreadable, or no file. Changes
+    nothing.
+    """
+    from cli.verify import verify as run  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run(cache_root, keys or [], output))
+
+
+def main() -> None:
+    """The program. What the terminal's encoding lacks is printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()
+
+
+if __name__ == "__main__":
+    main()
