@@ -353,14 +353,13 @@ def test_the_budget_holds_and_the_one_that_does_not_fit_says_so(
     root: CacheRoot, hub: Hub, catalog: Path
 ) -> None:
     agent = Agent(root, catalog, Share(size_bytes=100_000))
-    write_catalog(catalog, hub, "a", "b priority: 1")
+    one_by_one = "{fills: {maxConcurrent: 1}, eviction: {minAge: 0s}}"
+    write_catalog(catalog, hub, "a", "b priority: 1", defaults=one_by_one)
     agent.settle()
     assert agent.content(key(hub, "b")) == OTHER
     status = agent.status(key(hub, "a"))
     assert (status["state"], status["reason"]) == ("Failed", "BudgetExceeded")
-    write_catalog(
-        catalog, hub, "a priority: 2", "b priority: 1", defaults="{eviction: {minAge: 0s}}"
-    )
+    write_catalog(catalog, hub, "a priority: 2", "b priority: 1", defaults=one_by_one)
     agent.settle()
     assert agent.content(key(hub, "a")) == FILES
     assert agent.status(key(hub, "b"))["reason"] == "BudgetExceeded"
