@@ -26,7 +26,6 @@ from larder.errors import (
     SourceDriftedError,
     SourceUnavailableError,
 )
-from larder.manifest import listing_fault
 from larder.storage_uri import HubModel, normalise, parse_hub_uri
 from runtime.clock import Clock
 
@@ -65,14 +64,12 @@ class HubSource:
 
     def list(self, request: SourceRequest) -> Listing:
         """The files at the commit that the revision names now."""
-        from agent.sources.hf_api import HubApi, by_path  # noqa: PLC0415 - imports the hub's library
+        from agent.sources.hf_api import HubApi  # noqa: PLC0415 - imports the hub's library
 
         model = _model_of(request.storage_uri)
         hub = HubApi(self._endpoint, self._token, self._timeouts, self._asked(model))
         commit = hub.resolve(request.revision or model.revision)
-        files = by_path(hub.files(commit, request))
-        if fault := listing_fault([file.path for file in files]):
-            raise SourceDriftedError(f"{model.repo_id}: {fault}")
+        files = hub.files(commit, request)
         if not files:
             raise ModelNotFoundError(f"{model.repo_id} at {commit} has no file to keep")
         return Listing(normalise(request.storage_uri), commit, files)

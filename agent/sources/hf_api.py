@@ -7,7 +7,7 @@ before the library looks at it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,12 +27,13 @@ from larder.errors import (
     SourceUnavailableError,
 )
 from larder.layout import Digest, is_digest
+from larder.manifest import listing_fault
 
 MAX_FILES: Final = 100_000
 _PAGE_MAX_BYTES: Final = 32 * 1024 * 1024
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
-_NAMED_MAX_CHARACTERS: Final = 80
+_SIZE_MAX_BYTES: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,10 @@ class HubApi:
         return commit
 
     def files(self, commit: str, request: SourceRequest) -> tuple[RemoteFile, ...]:
-        """The files at a commit that the request's patterns choose, by huggingface_hub's rules."""
+        """The files at a commit that the patterns choose, by huggingface_hub's rules, sorted.
+
+        Together they are a tree that a slot may hold.
+        """
         found: list[RepoFile] = []
         with self._translated():
             tree = self._api().list_repo_tree(self.asked.repo_id, recursive=True, revision=commit)
@@ -76,7 +80,10 @@ class HubApi:
             ignore_patterns=[*request.ignore_patterns] or None,
             key=lambda entry: entry.path,
         )
-        return tuple(_remote_file(entry) for entry in chosen)
+        files = tuple(_remote_file(entry) for entry in chosen)
+        if fault := listing_fault([file.path for file in files]):
+            raise SourceDriftedError(f"{self.asked.repo_id}: {cut(fault, 200)}")
+        return tuple(sorted(files, key=lambda file: file.path.encode()))
 
     def _api(self) -> HfApi:
         set_client_factory(self._client)
@@ -152,7 +159,7 @@ def entry_fault(entry: Any) -> str | None:
     """What makes an entry of a listing unfit, as one clause, or None. Paths are checked later."""
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         return "the listing holds an entry without a path"
-    named = f"entry {named_path(entry['path'])}"
+    named = f"entry {cut(repr(entry['path']), 80)}"
     if entry.get("type") not in {"file", "directory"}:
         return f"{named} is neither a file nor a directory"
     if not isinstance(entry.get("oid"), str):
@@ -160,29 +167,23 @@ def entry_fault(entry: Any) -> str | None:
     if entry["type"] == "directory":
         return None
     size, lfs = entry.get("size"), entry.get("lfs")
-    if type(size) is not int or size < 0:
-        return f"{named} has no size"
+    if type(size) is not int or not 0 <= size <= _SIZE_MAX_BYTES:
+        return f"{named} has no size that a file can have"
     if lfs is None:
         return None if _GIT_SHA1.fullmatch(entry["oid"]) else f"{named} has no digest"
     if not isinstance(lfs, dict) or not {"size", "oid", "pointerSize"} <= lfs.keys():
         return f"{named} has an unreadable LFS pointer"
     if lfs["size"] != size:
-        return f"{named} has two sizes, {size} and {named_path(str(lfs['size']))}"
+        return f"{named} has two sizes, {size} and {cut(repr(lfs['size']), 20)}"
     return None if is_digest(str(lfs["oid"])) else f"{named} has no digest"
 
 
-def named_path(path: str) -> str:
-    """A path from outside, fit for a sentence."""
-    text = repr(path)
-    return text if len(text) <= _NAMED_MAX_CHARACTERS else text[:_NAMED_MAX_CHARACTERS] + "…"
+def cut(text: str, max_characters: int) -> str:
+    """A text from outside, short enough for a sentence."""
+    return text if len(text) <= max_characters else text[:max_characters] + "…"
 
 
 def _remote_file(entry: RepoFile) -> RemoteFile:
     if entry.lfs is not None:  # its git object is the pointer, not the content
         return RemoteFile(entry.path, entry.size, sha256=Digest(entry.lfs.sha256))
     return RemoteFile(entry.path, entry.size, git_sha1=entry.blob_id)
-
-
-def by_path(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """Files in a listing's order."""
-    return tuple(sorted(files, key=lambda file: file.path.encode()))

@@ -1,0 +1,51 @@
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from agent.sources.hf import HubSource
+from agent.sources.web import Timeouts
+from demo.hub import Hub, Repo
+from runtime.clock import ManualClock
+
+BEARER = "hf_secretsecretsecret"
+FILES = {
+    "README.md": b"# tiny",
+    "config.json": b'{"a": 1}',
+    "deep/er/model-2.safetensors": b"2" * 300,
+    "model-1.safetensors": b"1" * 500,
+}
+
+
+@pytest.fixture
+def token() -> str:
+    return BEARER
+
+
+@pytest.fixture
+def repo() -> Repo:
+    return Repo(dict(FILES))
+
+
+@pytest.fixture
+def hub(repo: Repo) -> Iterator[Hub]:
+    repos = {
+        "acme/tiny": repo,
+        "acme/gated": Repo(dict(FILES), gated=True, tokens=(BEARER,)),
+        "acme/private": Repo(dict(FILES), private=True, tokens=(BEARER,)),
+    }
+    with Hub(repos, cdn=True, page_entries=3) as hub:
+        yield hub
+
+
+@pytest.fixture
+def source(hub: Hub) -> Iterator[HubSource]:
+    with closing(HubSource(hub.url, None, ManualClock(), Timeouts(5.0, 5.0))) as source:
+        yield source
+
+
+@pytest.fixture
+def known_source(hub: Hub) -> Iterator[HubSource]:
+    """A source that has a token."""
+    with closing(HubSource(hub.url, BEARER, ManualClock(), Timeouts(5.0, 5.0))) as source:
+        yield source
