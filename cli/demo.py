@@ -36,10 +36,13 @@ def demo(
     """
     size_bytes = _size_bytes(size)
     _check_hub(hub, model, revision)
-    from demo.processes import DemoError, Interrupted  # noqa: PLC0415 - an extra, and slow
-    from demo.scenario import Asked, play  # noqa: PLC0415 - likewise
-    from demo.show import Show  # noqa: PLC0415 - likewise
-
+    try:
+        from demo.processes import DemoError, Interrupted  # noqa: PLC0415 - an extra, and slow
+        from demo.scenario import Asked, play  # noqa: PLC0415 - likewise
+        from demo.show import Show  # noqa: PLC0415 - likewise
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"larder demo: {error.name} is missing; install larder[demo]\n")
+        raise typer.Exit(1) from None
     show = Show.on(stderr=output == "json")
     try:
         report = play(Asked(size_bytes, hub, model, revision or None), show)

@@ -94,7 +94,7 @@ def lay_out(pod: Json, node: Path, directory: Path) -> InitContainer:
 def mapped(text: str, places: list[str], directory: Path) -> str:
     """A text in which paths of the container, at or below some places, are paths of the machine."""
     names = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True))
-    return re.sub(rf"(?<![\w./-])(?:{names})(?![\w.-])", lambda m: f"{directory}{m[0]}", text)
+    return re.sub(rf"(?<![\w./])(?:{names})(?![\w.-])", lambda m: f"{directory}{m[0]}", text)
 
 
 def _mount(volume: Json, place: Path, node: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import yaml
+from rich.filesize import decimal
 
 from demo import admission, kubelet, tls
 from demo.admission import Admitted
@@ -20,12 +21,15 @@ from larder.catalog import API_VERSION, KIND, Catalog, ModelEntry, read_catalog
 from larder.errors import CatalogError
 from larder.layout import MANIFEST, STATUS
 from larder.manifest import parse_manifest
-from larder.quantities import format_bytes
 from larder.status import ModelState, SlotStatus, parse_status
 from larder.storage_uri import HubModel
 from runtime.clock import SystemClock
 
 FILL_SECONDS: Final = 3600.0
+PATHS_NOTE: Final = (
+    "Pods ran as their specs say, with paths of the container (/larder, /mnt/models, KServe's "
+    "entrypoint) mapped below a temporary directory."
+)
 COPIES: Final = 3  # of the models on disk at a time: the hub's, the agent's, one pod's
 
 
@@ -64,7 +68,7 @@ def play(asked: Asked, show: Show) -> DemoReport:
             figures.append(_figures(model, (cold, cached), fill_seconds, check, stage))
         uncached = start_without_copy(models[0], source, stage)
         agent.check()
-    return DemoReport(tuple(figures), uncached, source.notes)
+    return DemoReport(tuple(figures), uncached, (PATHS_NOTE, *source.notes))
 
 
 # --- the hub, the catalog, the agent ------------------------------------------------------------
@@ -77,13 +81,13 @@ def find_models(asked: Asked, stage: Stage) -> Source:
     free_bytes = shutil.disk_usage(stage.work).free
     if free_bytes < COPIES * asked.size_bytes:
         raise DemoError(
-            f"{stage.work.parent} has {format_bytes(free_bytes)} free and the demo needs "
-            f"{format_bytes(COPIES * asked.size_bytes)}; --size makes it smaller, TMPDIR moves it"
+            f"{stage.work.parent} has {decimal(free_bytes)} free and the demo needs "
+            f"{decimal(COPIES * asked.size_bytes)}; --size makes it smaller, TMPDIR moves it"
         )
-    size = format_bytes(asked.size_bytes)
-    with stage.show.step(f"an iris classifier and a Llama-shaped checkpoint of {size} made"):
+    size = decimal(asked.size_bytes)
+    with stage.show.step(f"make an iris classifier and a Llama-shaped checkpoint of {size}"):
         make_models(stage.work / "hub", asked.size_bytes)
-    with stage.show.step("a hub serves them") as step:
+    with stage.show.step("serve them from a hub of our own") as step:
         source = stage.enter(own_hub(stage.work / "hub"))
         step.detail = source.endpoint
     return source
@@ -122,7 +126,7 @@ def _agent_flags(stage: Stage) -> Iterator[str | Path]:
 
 def wait_for_fills(catalog: Catalog, agent: Program, stage: Stage) -> dict[str, float]:
     """Wait until the agent says Ready; its seconds for each model."""
-    with stage.show.step("the agent filled the node's cache, every byte verified") as step:
+    with stage.show.step("agent: fill the node's cache, verify every byte") as step:
         agent.wait_until(
             lambda: _all_ready(catalog.models, agent, stage, step), "fill", FILL_SECONDS
         )
@@ -138,13 +142,12 @@ def wait_for_fills(catalog: Catalog, agent: Program, stage: Stage) -> dict[str, 
 def _all_ready(
     entries: Sequence[ModelEntry], agent: Program, stage: Stage, step: Step
 ) -> bool | None:
-    statuses = {entry.name: _status_of(entry, stage) for entry in entries}
-    for name, status in statuses.items():
-        if status and status.state is ModelState.FAILED:
-            raise agent.failure(f"the agent could not fill {name}: {status.reason}")
-    seen = [status for status in statuses.values() if status]
+    for entry in entries:
+        if failed := agent.event("fill failed", key=entry.key):
+            raise DemoError(f"the agent could not fill {entry.name}: {failed['message']}")
+    seen = [status for entry in entries if (status := _status_of(entry, stage))]
     done, total = (sum(s.bytes_done for s in seen), sum(s.bytes_total for s in seen))
-    step.progress(f"{format_bytes(done)} of {format_bytes(total)}")
+    step.progress(f"{decimal(done)} of {decimal(total)}")
     is_ready = len(seen) == len(entries) and all(s.state is ModelState.READY for s in seen)
     return is_ready or None
 
@@ -161,11 +164,12 @@ def _status_of(entry: ModelEntry, stage: Stage) -> SlotStatus | None:
 
 def admit_pods(source: Source, catalog: Catalog, stage: Stage) -> list[Model]:
     """Start the webhook and send it the review of a pod for each model."""
-    with stage.show.step("the webhook looked at a pod as KServe makes it") as step:
+    with stage.show.step("webhook: answer the reviews of pods as KServe makes them") as step:
         certificate = tls.make_certificate(stage.work, SystemClock())
         webhook = stage.start(
             "webhook",
             *("--catalog", stage.work / "catalog.yaml", "--host", tls.HOST, "--port", "0"),
+            *("--log-level", "debug"),  # says why a pod was left alone
             *("--tls-cert", certificate.certificate, "--tls-key", certificate.key),
         )
         port = webhook.wait_until(lambda: webhook.event("ready to serve"), "listen", START_SECONDS)[
@@ -184,23 +188,23 @@ def admit_pods(source: Source, catalog: Catalog, stage: Stage) -> list[Model]:
 
 def start_cold(model: Model, source: Source, stage: Stage) -> PodStart:
     """Run the pod's init container as KServe made it, then throw its files away."""
-    with stage.show.step(f"{model.offer.name}, without Larder: KServe downloads") as step:
+    with stage.show.step(f"{model.offer.name}: start the pod as KServe made it") as step:
         container = kubelet.lay_out(model.pods.before, stage.node, _pod(stage, model, "cold"))
         start = _measured(container, source, stage)
-        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
+        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
         shutil.rmtree(container.directory)
     return start
 
 
 def start_from_cache(model: Model, source: Source, stage: Stage) -> tuple[PodStart, str]:
     """Run it as the webhook changed it, and use the model that is there then."""
-    with stage.show.step(f"{model.offer.name}, from the cache: linked") as step:
+    with stage.show.step(f"{model.offer.name}: start it as the webhook changed it") as step:
         container = kubelet.lay_out(model.pods.after, stage.node, _pod(stage, model, "cached"))
         start = _measured(container, source, stage)
         if not container.message().startswith("hit"):
             raise DemoError(f"the pod of {model.offer.name} was no hit", container.log())
-        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
-    with stage.show.step(f"{model.offer.name} works") as step:
+        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
+    with stage.show.step(f"{model.offer.name}: use the linked model") as step:
         try:
             step.detail = model.offer.check(container.models, stage.slot(model.entry.key))
         except (ValueError, OSError) as error:
@@ -210,13 +214,15 @@ def start_from_cache(model: Model, source: Source, stage: Stage) -> tuple[PodSta
 
 def start_without_copy(model: Model, source: Source, stage: Stage) -> PodStart:
     """Run the same pod on a node that Larder never saw: it starts as without Larder."""
-    with stage.show.step("the same pod on a node without Larder: KServe downloads") as step:
+    with stage.show.step(
+        f"{model.offer.name}: start the changed pod on a node without a copy"
+    ) as step:
         directory = _pod(stage, model, "uncached")
         container = kubelet.lay_out(model.pods.after, stage.work / "empty-node", directory)
         start = _measured(container, source, stage)
         if not own_bytes(container.models):
             raise DemoError(f"the pod of {model.offer.name} has no files of its own")
-        step.detail = f"{format_bytes(start.hub_bytes)} from the hub"
+        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
         shutil.rmtree(directory)
     return start
 

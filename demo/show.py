@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from demo.report import DemoReport
-from larder.quantities import format_bytes
 
 PLAIN_COLUMNS: Final = 110
 _STYLES: Final = {"+": "green", "-": "red", "@": "dim"}
@@ -24,10 +24,11 @@ _STYLES: Final = {"+": "green", "-": "red", "@": "dim"}
 
 @dataclass(slots=True)
 class Step:
-    """A step that runs; `detail` is added to its line at its end."""
+    """A step that runs; `detail` and `seconds`, if it knows better, go on its line at its end."""
 
     text: str
     detail: str = ""
+    seconds: float | None = None
     status: Status | None = None
 
     def progress(self, words: str) -> None:
@@ -68,9 +69,9 @@ class Show:
                 yield step
             mark, style = self._done, "green"
         finally:
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began if step.seconds is None else step.seconds
             words = f"{step.text}: {step.detail}" if step.detail else step.text
-            line = Text.assemble((mark, style), f" {words} ", (f"{seconds:.1f} s", "dim"))
+            line = Text.assemble((mark, style), f" {words} ", (_duration(seconds), "dim"))
             self._console.print(line, soft_wrap=True)
 
     def diff(self, title: str, lines: Sequence[str]) -> None:
@@ -100,11 +101,11 @@ class Show:
         for model in report.models:
             table.add_row(
                 model.name,
-                format_bytes(model.size_bytes),
+                decimal(model.size_bytes),
                 f"{model.cold.seconds:.2f}",
-                format_bytes(model.cold.hub_bytes),
+                decimal(model.cold.hub_bytes),
                 f"{model.cached.seconds:.3f}",
-                format_bytes(model.cached.hub_bytes),
+                decimal(model.cached.hub_bytes),
                 f"{model.ratio:.0f}x",
                 f"{model.fill_seconds:.2f}",
             )
@@ -112,3 +113,7 @@ class Show:
         self._console.print(table)
         for note in report.notes:
             self._console.print(Text(note, "dim"), soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

@@ -8,8 +8,11 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
+from safetensors import SafetensorError
+
 from demo.hub import Hub, Repo
 from demo.models import check_checkpoint, check_iris, make_checkpoint, make_iris
+from demo.processes import DemoError
 from larder.layout import MANIFEST
 from larder.manifest import parse_manifest
 from larder.storage_uri import HubModel
@@ -48,8 +51,11 @@ class Source:
 
 def make_models(directory: Path, size_bytes: int) -> None:
     """Make the two models below a directory, as a hub's owner/model folders."""
-    make_iris(directory / OWNER / "iris")
-    make_checkpoint(directory / OWNER / "llama", size_bytes)
+    try:
+        make_iris(directory / OWNER / "iris")
+        make_checkpoint(directory / OWNER / "llama", size_bytes)
+    except (OSError, SafetensorError) as error:
+        raise DemoError(f"the models cannot be written: {error}") from error
 
 
 @contextmanager

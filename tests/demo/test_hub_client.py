@@ -103,7 +103,7 @@ def test_a_listing_that_is_not_recursive_stays_at_the_top() -> None:
 
 
 @pytest.mark.parametrize("cdn", [False, True], ids=["here", "behind a signed link"])
-def test_a_heads_answer_has_commit_digest_and_size(cdn: bool) -> None:  # noqa: FBT001 - a table
+def test_a_heads_answer_has_commit_digest_and_size(cdn: bool) -> None:
     repo = Repo(FILES)
     with Hub({"acme/tiny": repo}, cdn=cdn) as hub:
         for path, digest in (
