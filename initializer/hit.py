@@ -1,14 +1,13 @@
 """The initializer's way of a hit: link a verified model into a pod, or hand over to `wait`.
 
-Every pod compiles this at its start, so it is short and imports builtin modules only: each ten
-lines cost a hit two percent. What is no plain hit raises and goes to `wait`, whose source `program`
-carries behind this one. Rules: links go only into an empty directory; a path out of a manifest
-never leaves the destination; and if Larder itself fails, the fallback gets the original arguments.
+Every pod compiles this at its start: it is short, and loads nothing that Python does not have at
+hand (annotations are quoted, for `__future__` is a file). What is no plain hit raises and goes to
+`wait`, whose source `program` carries behind this one. Rules: links go only into an empty
+directory; a path out of a manifest never leaves the destination; and if Larder itself fails, the
+fallback gets the original arguments.
 
     <mount>/content/a/b.bin   <--   <destination>/a/b.bin: a link, in a real directory
 """
-
-from __future__ import annotations
 
 import posix
 import sys
@@ -17,7 +16,7 @@ import time
 STARTED = time.monotonic()
 VERSION = "1"  # of LARDER_SLOTS and of the manifest
 FALLBACK = b"/storage-initializer/scripts/initializer-entrypoint"
-MADE: list[str] = []  # every directory made here, parents first
+MADE: "list[str]" = []  # every directory made here, parents first
 
 
 class NotHit(Exception):  # noqa: N818 - an answer, not an error
@@ -29,7 +28,7 @@ def decoded(data: bytes) -> str:
     return data.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
-def slots() -> dict[str, tuple[str, str, str]]:
+def slots() -> "dict[str, tuple[str, str, str]]":
     """Return mount path, subpath and fallback URI by URI. Raises `ValueError` for a bad row."""
     text = decoded(posix.environ.get(b"LARDER_SLOTS", b""))
     version, *rows = text.removesuffix("\n").split("\n")
@@ -38,12 +37,12 @@ def slots() -> dict[str, tuple[str, str, str]]:
     return {uri: (mount, sub, other) for uri, mount, sub, other in (r.split("\t") for r in rows)}
 
 
-def identity(mount: str) -> tuple[int, ...]:
+def identity(mount: str) -> "tuple[int, ...]":
     """Return inode and device of `content`: they change when it is taken away or replaced."""
     return posix.stat(mount + "/content")[1:3]
 
 
-def look(mount: str, subpath: str) -> dict[str, str]:
+def look(mount: str, subpath: str) -> "dict[str, str]":
     """Return the links a model needs, name to target, once every file of it gave a byte."""
     if posix.access(mount + "/quarantined", posix.F_OK):
         raise NotHit("Quarantined", "")
@@ -86,12 +85,12 @@ def make_directory(path: str) -> None:
             raise
 
 
-def parents(links: dict[str, str]) -> list[str]:
+def parents(links: "dict[str, str]") -> "list[str]":
     """Return the directories below which links go, outer ones first."""
     return sorted({name[:i] for name in links for i, letter in enumerate(name) if letter == "/"})
 
 
-def link(destination: str, links: dict[str, str]) -> None:
+def link(destination: str, links: "dict[str, str]") -> None:
     """Make links, below real directories."""
     for parent in parents(links):
         make_directory(f"{destination}/{parent}")
@@ -99,7 +98,7 @@ def link(destination: str, links: dict[str, str]) -> None:
         posix.symlink(target, f"{destination}/{name}")
 
 
-def hit(arguments: list[str]) -> None:
+def hit(arguments: "list[str]") -> None:
     """Link all of the pod's models, parents before children, or raise."""
     if not arguments or len(arguments) % 2:
         raise ValueError(arguments)
@@ -136,13 +135,13 @@ def report(word: str) -> None:
         pass
 
 
-def fall_back(arguments: list[str]) -> None:
+def fall_back(arguments: "list[str]") -> None:
     """Become KServe's own initializer."""
     program = decoded(posix.environ.get(b"LARDER_FALLBACK") or FALLBACK)
     posix.execv(program, [program, *arguments])
 
 
-def start(siblings: dict[str, str]) -> None:
+def start(siblings: "dict[str, str]") -> None:
     """Run the program: a hit here, all else in `siblings` (source by module, `wait` last)."""
     arguments = sys.argv[1:]
     try:
