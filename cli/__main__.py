@@ -134,6 +134,32 @@ def verify(
     raise typer.Exit(run(cache_root, keys or [], output))
 
 
+@app.command("demo", epilog="Example: larder demo --size 64MB")
+def demo(
+    size: Annotated[
+        str, typer.Option("--size", metavar="SIZE", help="Of the checkpoint that is made.")
+    ] = "512MB",
+    hub: Annotated[
+        str, typer.Option("--hub", metavar="URL", help="Another hub: https://huggingface.co.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="OWNER/MODEL", help="A public model of that hub.")
+    ] = "",
+    revision: Annotated[
+        str, typer.Option("--revision", metavar="REVISION", help="Its commit or branch; else main.")
+    ] = "",
+    output: OutputOption = "table",
+) -> None:
+    """Fill a cache, change a pod, start it with and without Larder, and compare.
+
+    Makes two models and serves them from a hub of its own, or takes one of another hub. All of it
+    is in a temporary directory (TMPDIR says where) and gone afterwards.
+    """
+    from cli.demo import demo as run  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run(size, hub, model, revision, output))
+
+
 def main() -> None:
     """The program. What the terminal's encoding lacks is printed as escapes."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,39 +1,18 @@
 """`larder demo`: the whole way of a model on this machine, without a cluster."""
 
-import json
 import sys
-from typing import Annotated, Literal
+from typing import Final
 
-import typer
-
+from cli import OutputForm
+from cli.output import FOUND_A_PROBLEM, refuse, show_json
 from larder.quantities import parse_quantity
 from larder.storage_uri import endpoint_fault, parse_hub_uri
 
-SMALLEST_BYTES = 1_000_000
+SMALLEST_BYTES: Final = 1_000_000  # below, files of the checkpoint outweigh its weights
 
 
-def demo(
-    size: Annotated[
-        str, typer.Option(help="Size of the checkpoint that is made, like 512MB.", metavar="SIZE")
-    ] = "512MB",
-    hub: Annotated[
-        str, typer.Option(help="URL of another hub, like https://huggingface.co.", metavar="URL")
-    ] = "",
-    model: Annotated[
-        str, typer.Option(help="A public model of that hub.", metavar="OWNER/MODEL")
-    ] = "",
-    revision: Annotated[
-        str, typer.Option(help="The model's commit or branch; default: main.", metavar="REVISION")
-    ] = "",
-    output: Annotated[
-        Literal["table", "json"], typer.Option(help="What standard output gets.")
-    ] = "table",
-) -> None:
-    """Fill a cache, change a pod, start it with and without Larder, and compare.
-
-    Makes two models and serves them from a hub of its own, or takes one of another hub. Everything
-    is in a temporary directory (TMPDIR says where) and gone afterwards.
-    """
+def demo(size: str, hub: str, model: str, revision: str, output: OutputForm) -> int:
+    """Play the demo and return the exit status; a signal's is 128 and its number."""
     size_bytes = _size_bytes(size)
     _check_hub(hub, model, revision)
     try:
@@ -41,23 +20,26 @@ def demo(
         from demo.scenario import Asked, play  # noqa: PLC0415 - likewise
         from demo.show import Show  # noqa: PLC0415 - likewise
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"larder demo: {error.name} is missing; install larder[demo]\n")
-        raise typer.Exit(1) from None
+        return _fail(f"{error.name} is missing; install larder[demo]")
     show = Show.on(stderr=output == "json")
     try:
         report = play(Asked(size_bytes, hub, model, revision or None), show)
     except DemoError as error:
-        for line in error.log:
-            sys.stderr.write(f"  {line}\n")
-        sys.stderr.write(f"larder demo: {error}\n")
-        raise typer.Exit(1) from None
+        sys.stderr.writelines(f"  {line}\n" for line in error.log)
+        return _fail(str(error))
     except Interrupted as interrupt:
-        sys.stderr.write("larder demo: interrupted; nothing is left behind\n")
-        raise typer.Exit(128 + interrupt.number) from None
+        _fail("interrupted; nothing is left behind")
+        return 128 + interrupt.number
     if output == "json":
-        sys.stdout.write(json.dumps(report.document(), indent=2) + "\n")
+        show_json(report)
     else:
         show.table(report)
+    return 0
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"larder demo: {sentence}\n")
+    return FOUND_A_PROBLEM
 
 
 def _size_bytes(size: str) -> int:
@@ -66,7 +48,7 @@ def _size_bytes(size: str) -> int:
     except ValueError:
         size_bytes = 0
     if size_bytes < SMALLEST_BYTES:
-        raise typer.BadParameter(f"{size!r}; accepted: 64MB, 512MB, 2GB, from 1MB on")
+        refuse(f"--size {size!r} is no size of a checkpoint; accepted: 1MB and more, 512MB, 2GB")
     return size_bytes
 
 
@@ -74,8 +56,8 @@ def _check_hub(hub: str, model: str, revision: str) -> None:
     if not hub and not model and not revision:
         return
     if not hub or not model:
-        raise typer.BadParameter("--hub and --model go together; accepted: both, or neither")
+        refuse("--hub and --model go together; accepted: both, or neither and no --revision")
     if fault := endpoint_fault(hub):
-        raise typer.BadParameter(f"--hub {fault}")
+        refuse(f"--hub {fault}")
     if parse_hub_uri(f"hf://{model}") is None or ":" in model:
-        raise typer.BadParameter(f"--model {model!r} names no model; accepted: OWNER/MODEL")
+        refuse(f"--model {model!r} names no model; accepted: OWNER/MODEL")

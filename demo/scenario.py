@@ -60,7 +60,10 @@ def play(asked: Asked, show: Show) -> DemoReport:
         agent = stage.start("agent", *_agent_flags(stage))
         fill_seconds = wait_for_fills(catalog, agent, stage)
         models = admit_pods(source, catalog, stage)
-        show.diff("What the webhook changed in the pod:", admission.pod_diff(models[-1].pods))
+        show.diff(
+            f"What the webhook changed in the pod of {models[-1].offer.name}:",
+            admission.pod_diff(models[-1].pods),
+        )
         figures = []
         for model in models:
             cold = start_cold(model, source, stage)
@@ -230,7 +233,7 @@ def start_without_copy(model: Model, source: Source, stage: Stage) -> PodStart:
 def _measured(container: kubelet.InitContainer, source: Source, stage: Stage) -> PodStart:
     before_bytes = source.sent_bytes(container.models)
     seconds = container.run(stage.interrupts)
-    return PodStart(seconds, source.sent_bytes(container.models) - before_bytes)
+    return PodStart(round(seconds, 4), source.sent_bytes(container.models) - before_bytes)
 
 
 def _pod(stage: Stage, model: Model, how: str) -> Path:
@@ -239,7 +242,7 @@ def _pod(stage: Stage, model: Model, how: str) -> Path:
 
 def _figures(
     model: Model,
-    starts: tuple[PodStart, PodStart],
+    starts: tuple[PodStart, PodStart],  # cold, cached
     fill_seconds: Mapping[str, float],
     check: str,
     stage: Stage,
@@ -254,6 +257,7 @@ def _figures(
         decision=model.pods.decision,
         cold=starts[0],
         cached=starts[1],
+        ratio=round(starts[0].seconds / starts[1].seconds, 1),
         fill_seconds=fill_seconds[model.entry.name],
         check=check,
     )

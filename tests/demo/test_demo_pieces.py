@@ -283,16 +283,8 @@ def test_a_models_name_fits_the_catalog_and_a_revision_goes_into_the_pods_uri() 
 
 FIGURES = ModelFigures(
     "iris", "hf://a/iris", "c" * 40, KEY, 6000, "Cached",
-    PodStart(2.0, 6100), PodStart(0.0125, 0), 1.5, "right",
+    PodStart(2.0, 6100), PodStart(0.0125, 0), 160.0, 1.5, "right",
 )  # fmt: skip
-
-
-def test_the_document_has_figures_with_units_and_the_ratio() -> None:
-    document = DemoReport((FIGURES,), PodStart(0.5, 6100), ("a note",)).document()
-    (model,) = document["models"]
-    assert model["cached"] == {"seconds": 0.0125, "hubBytes": 0}
-    assert (model["ratio"], model["sizeBytes"], model["fillSeconds"]) == (160.0, 6000, 1.5)
-    assert (document["uncachedNode"]["hubBytes"], document["notes"]) == (6100, ["a note"])
 
 
 def shown(*, ascii_only: bool) -> tuple[Show, StringIO]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PATIENCE_SECONDS = 120.0  # only a failing test waits so long
-COMMAND = [sys.executable, "-c", "import typer; from cli.demo import demo; typer.run(demo)"]
+COMMAND = [sys.executable, "-m", "cli", "demo"]
 SIZE = ["--size", "2MB"]
 
 StartDemo = Callable[..., subprocess.Popen[str]]
