@@ -1,10 +1,11 @@
-"""Rules of every test: machines may be slow, and a skip can be forbidden.
+"""Rules of every test: slow machines are fine, skips can be forbidden, clients are given back.
 
 `LARDER_NO_SKIPS=1` turns a skip into a failure: a machine that says it has what the tests need
 must run all of them.
 """
 
 import os
+import sys
 from collections.abc import Generator
 
 import hypothesis
@@ -26,6 +27,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _forbid_skip(report)
     return report
+
+
+def pytest_runtest_teardown() -> None:
+    """Give the hub's library its own HTTP client again: a source sets one for its whole process."""
+    if http := sys.modules.get("huggingface_hub.utils._http"):
+        http.set_client_factory(http.default_client_factory)
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
