@@ -8,6 +8,7 @@ well-formed, and one that dies without a word is a failure like any other.
 
 import os
 import selectors
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -145,7 +146,7 @@ class Child:
             if self._state.has_ended or self._state.verdict:
                 return
             self._state.verdict = verdict
-        self._process.kill()
+        self._kill()
 
     def end(self) -> None:
         """Tell it to exit."""
@@ -158,8 +159,13 @@ class Child:
         """Wait until it is gone; one that does not go is killed. Never waits for a dead disk."""
         self._listener.join(_STOP_SECONDS)
         if self._listener.is_alive():
-            self._process.kill()
+            self._kill()
             self._listener.join(_STOP_SECONDS)
+
+    def _kill(self) -> None:
+        """Kill it and whatever it started: they are a session of their own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _give_job(self) -> None:
         stdin = self._process.stdin
