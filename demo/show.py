@@ -19,6 +19,15 @@ from rich.text import Text
 from demo.report import DemoReport
 
 PLAIN_COLUMNS: Final = 110
+_HEADINGS: Final = (
+    "\nsize",
+    "KServe\nalone",
+    "from\nthe hub",
+    "from the\ncache",
+    "from\nthe hub",
+    "times\nfaster",
+    "agent's fill,\nonce a node",
+)
 _STYLES: Final = {"+": "green", "-": "red", "@": "dim"}
 
 
@@ -86,28 +95,20 @@ class Show:
 
     def table(self, report: DemoReport) -> None:
         """The figures."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2))
-        table.add_column("\nmodel")
-        for heading in (
-            "\nsize",
-            "without Larder\nseconds",
-            "\nfrom the hub",
-            "from the cache\nseconds",
-            "\nfrom the hub",
-            "\nfaster",
-            "fill, once a node\nseconds",
-        ):
-            table.add_column(heading, justify="right")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("\nmodel", no_wrap=True)
+        for heading in _HEADINGS:
+            table.add_column(heading, justify="right", no_wrap=True)
         for model in report.models:
             table.add_row(
                 model.name,
                 decimal(model.size_bytes),
-                f"{model.cold.seconds:.2f}",
+                _duration(model.cold.seconds),
                 decimal(model.cold.hub_bytes),
-                f"{model.cached.seconds:.3f}",
+                _duration(model.cached.seconds),
                 decimal(model.cached.hub_bytes),
                 f"{model.ratio:.0f}x",
-                f"{model.fill_seconds:.2f}",
+                _duration(model.fill_seconds),
             )
         self._console.print()
         self._console.print(table)
@@ -116,4 +117,4 @@ class Show:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
