@@ -5,8 +5,8 @@ this file.
 """
 
 import sys
-from pathlib import Path
-from typing import Annotated, Final
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -158,6 +158,99 @@ def demo(
     from cli.demo import demo as run  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(run(size, hub, model, revision, output))
+
+
+@app.command(
+    "explain",
+    no_args_is_help=True,
+    epilog="Example: larder explain -f pod.yaml --catalog catalog.yaml --namespace chat",
+)
+def explain(  # noqa: PLR0913 - an option each
+    *,
+    pod: Annotated[
+        Path,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="A pod in YAML or JSON, or an AdmissionReview; - is standard input.",
+        ),
+    ],
+    catalog: CatalogFile,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="The pod's namespace, if the file names none.")
+    ] = "",
+    namespace_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="A label of the namespace, where they matter. Repeatable."
+        ),
+    ] = None,
+    cache_root: Annotated[
+        str, typer.Option(metavar="DIR", help="The cache root that the webhook writes into pods.")
+    ] = "/var/lib/larder",
+    volumes: Annotated[
+        Literal["HostPath", "ByNamespace"],
+        typer.Option(help="Where the webhook gives hostPath volumes."),
+    ] = "HostPath",
+    output: OutputOption = "table",
+) -> None:
+    """Tell whether a pod is served from the cache, and why.
+
+    Decides as the webhook does when the pod is created, from files alone, and shows how the pod
+    would be changed. Exit status 0 means that it is served from the cache.
+    """
+    from cli import explain as module  # noqa: PLC0415 - see the module's docstring
+
+    question = module.Question(
+        pod=pod,
+        catalog=catalog,
+        namespace=namespace,
+        namespace_labels=tuple(namespace_label or ()),
+        cache_root=PurePosixPath(cache_root),
+        volumes=volumes,
+    )
+    raise typer.Exit(module.explain(question, output))
+
+
+@app.command(
+    "plan",
+    no_args_is_help=True,
+    epilog="Example: larder plan --catalog catalog.yaml --cache-root /var/lib/larder "
+    "--node-name worker-1",
+)
+def plan(  # noqa: PLR0913 - an option each
+    *,
+    catalog: CatalogFile,
+    cache_root: CacheRoot,
+    node_name: Annotated[str, typer.Option(metavar="NAME", help="The name of this node.")],
+    node_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="A label of this node, for node groups. Repeatable."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most that models may take, like 50Gi or 80%."),
+    ] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Print what the agent would do next on this node.
+
+    Tells what it would put off, too, and why. Reads beside a running agent and does none of it;
+    what only the agent knows is named.
+    """
+    from cli import plan as module  # noqa: PLC0415 - see the module's docstring
+
+    question = module.Question(
+        catalog=catalog,
+        cache_root=cache_root,
+        node_name=node_name,
+        node_labels=tuple(node_label or ()),
+        budget=budget,
+    )
+    raise typer.Exit(module.plan(question, output))
 
 
 def main() -> None:

@@ -1,0 +1,177 @@
+"""`larder explain`: what the webhook would decide about a pod, and why, from files alone."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from rich.console import Console
+
+from cli import OutputForm
+from cli.explanation import Explanation, UriExplanation, explain_pod
+from cli.inputs import labels_of, read_catalog_file, read_document
+from cli.output import (
+    FOUND_A_PROBLEM,
+    console,
+    refuse,
+    say,
+    show_json,
+    show_table,
+    styled,
+)
+from larder.matching import CatalogIndex
+from larder.yaml_tree import YamlFault, read_yaml
+from webhook.mutation import AdmissionRequest, Json, View, VolumeMode
+from webhook.mutation.raw import list_of, object_of, text_of
+
+JSON_EXAMPLE: Final = """\
+{
+  "isServed": true,
+  "reason": "Cached",
+  "sentence": "The pod is pointed at its node's copy.",
+  "cure": "",
+  "detail": "1 of its 1 URIs are served",
+  "namespace": "chat",
+  "uris": [
+    {
+      "uri": "hf://org/llama", "reason": null, "sentence": "entry llama answers for it",
+      "entry": "llama", "key": "52a2d80d4bc5fa16", "subpath": "",
+      "considered": [
+        {
+          "name": "llama", "key": "52a2d80d4bc5fa16", "storageUri": "hf://org/llama",
+          "isChosen": true, "because": "it answers for the URI"
+        }
+      ]
+    }
+  ],
+  "keys": ["52a2d80d4bc5fa16"],
+  "patch": [{"op": "add", "path": "/spec/volumes/-", "value": {}}],
+  "catalogProblems": []
+}"""
+
+_STANDARD_INPUT: Final = "-"
+_DIFF_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
+_MAX_DEPTH: Final = 100  # a pod has a dozen
+_MAX_STRANGERS: Final = 10  # entries with other URIs that a table still names
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the command line says. An empty namespace is the pod's own."""
+
+    pod: Path
+    catalog: Path
+    namespace: str
+    namespace_labels: tuple[str, ...]
+    cache_root: PurePosixPath
+    volumes: str
+
+
+def explain(question: Question, output: OutputForm) -> int:
+    """Print the decision about a pod. Returns the exit status."""
+    if str(question.pod) == str(question.catalog) == _STANDARD_INPUT:
+        refuse("pod and catalog cannot both be standard input")
+    if not question.cache_root.is_absolute() or ".." in question.cache_root.parts:
+        refuse(f"--cache-root {question.cache_root}; accepted: an absolute path without '..'")
+    labels = labels_of("--namespace-label", question.namespace_labels)
+    request = _request(question)
+    read = read_catalog_file(question.catalog)
+    view = View(
+        index=CatalogIndex(read.catalog) if read.catalog else None,
+        cache_root=question.cache_root,
+        volumes=VolumeMode(question.volumes),
+        namespace_labels=labels or None,
+    )
+    explanation, difference = explain_pod(request, view, read.problems)
+    if output == "json":
+        show_json(explanation)
+    else:
+        _show(console(), explanation, difference)
+    return 0 if explanation.is_served else FOUND_A_PROBLEM
+
+
+def _request(question: Question) -> AdmissionRequest:
+    """The pod of a file, or the request of a review in it."""
+    document = object_of(_document(question.pod))
+    pod: Json = dict(document)
+    namespace = text_of(object_of(document.get("metadata")).get("namespace"))
+    if document.get("kind") == "AdmissionReview":
+        review = object_of(document.get("request"))
+        pod, namespace = review.get("object"), text_of(review.get("namespace")) or namespace
+    kind = object_of(pod).get("kind")
+    if not isinstance(pod, dict) or kind != "Pod":
+        refuse(f"{question.pod} holds no pod; accepted: a Pod, or an AdmissionReview of one")
+    namespace = question.namespace or namespace
+    if not namespace:
+        refuse(f"{question.pod} names no namespace; accepted: --namespace NAME")
+    return AdmissionRequest(pod, namespace)
+
+
+def _document(path: Path) -> Json:
+    data = read_document(path)
+    if data.lstrip().startswith(b"{"):
+        try:
+            loaded: Json = json.loads(data)
+        except (ValueError, RecursionError):
+            pass  # YAML begins like this, too
+        else:
+            if not _is_within(loaded, _MAX_DEPTH):
+                refuse(f"{path} is nested deeper than {_MAX_DEPTH} levels")
+            return loaded
+    try:
+        return _as_json(read_yaml(data).value)
+    except YamlFault as fault:
+        refuse(f"{path}: {fault}")
+
+
+def _is_within(value: Json, levels: int) -> bool:
+    """Whether a value is nested no deeper than so many levels."""
+    children = value.values() if isinstance(value, dict) else list_of(value)
+    return levels > 0 and all(_is_within(child, levels - 1) for child in children)
+
+
+def _as_json(value: object) -> Json:
+    """What YAML was read into, as JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    return value if isinstance(value, (str, int)) else None
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def _show(out: Console, explanation: Explanation, difference: Iterable[str]) -> None:
+    style = "bold green" if explanation.is_served else "bold yellow"
+    say(out, styled(explanation.reason, style))
+    say(out, explanation.sentence)
+    if explanation.detail:
+        say(out, f"detail: {explanation.detail}")
+    if explanation.cure:
+        say(out, f"cure: {explanation.cure}")
+    for problem in explanation.catalog_problems:
+        say(out, styled(f"catalog: {problem}", "red"))
+    for uri in explanation.uris:
+        _show_uri(out, uri)
+    lines = tuple(difference)
+    if lines:
+        say(out)
+    for line in lines:
+        say(out, styled(line, _DIFF_STYLES.get(line[:1], "")))
+
+
+def _show_uri(out: Console, uri: UriExplanation) -> None:
+    say(out)
+    say(out, f"{uri.uri}: {uri.reason or 'Matched'}: {uri.sentence}")
+    strangers = [c for c in uri.considered if c.because == "its URI is another"]
+    hidden = strangers[_MAX_STRANGERS:]
+    rows = (
+        ("  " + c.name, c.key, c.storage_uri, "yes" if c.is_chosen else "no", c.because)
+        for c in uri.considered
+        if c not in hidden
+    )
+    show_table(out, ("  ENTRY", "KEY", "URI", "CHOSEN", "BECAUSE"), rows)
+    if hidden:
+        say(out, f"  and {len(hidden)} more entries with other URIs (--output json names them)")
