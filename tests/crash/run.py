@@ -3,15 +3,17 @@
     python -m tests.crash.run --runs 200 [--seed N]
 
 A hub serves three models. Each life of the agent gets one of three catalogs (so that models come,
-go, and share files), and dies by SIGKILL at a random moment: while it starts, recovers, resolves,
-fetches, verifies, publishes or evicts. A life is at most a few seconds. At the end one undisturbed
-life must bring everything to rest, with nothing left over.
+go, and share files), and dies by SIGKILL: at a random moment while it starts, recovers, resolves,
+fetches or verifies, or, every other one, in an ambush while it publishes or evicts. A life is at
+most a few seconds. At the end one undisturbed life must bring everything to rest, with nothing
+left over.
 
 P10 is held to figures on a second root, with a hub so slow that kills fall into fills: what the hub
 sent is the models' bytes, and for every kill at most one part for each file that was under way.
 """
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import random
@@ -20,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +89,7 @@ class Lives:
     """Starts agents on one root, and ends them."""
 
     def __init__(self, root: Path, catalog_file: Path, log: Path) -> None:
+        self._root = root
         self._log = log
         self._command = [
             *(sys.executable, "-m", "agent", "--catalog", str(catalog_file)),
@@ -93,17 +97,28 @@ class Lives:
             *("--budget", str(BUDGET_BYTES)),
         ]
 
-    def live(self, seconds: float) -> bool:
-        """One life of so many seconds; whether it had to be killed."""
+    def live(self, seconds: float, ambush_seconds: float | None = None) -> None:
+        """One life of so many seconds; of an ambush, once a model is published or evicted."""
         with self._log.open("ab") as log:
             agent = subprocess.Popen(self._command, stdout=log, stderr=log)  # noqa: S603 - ours
-        try:
-            agent.wait(seconds)
-        except subprocess.TimeoutExpired:
-            agent.send_signal(signal.SIGKILL)
-            agent.wait()
-            return True
-        raise BrokenPromiseError(f"the agent ended by itself with status {agent.returncode}")
+        deadline = time.monotonic() + seconds
+        while agent.poll() is None and time.monotonic() < deadline:
+            if ambush_seconds is None:
+                wait(agent, seconds)
+            elif self._is_busy():
+                wait(agent, ambush_seconds)
+                break
+            else:
+                wait(agent, 0.001)
+        if agent.poll() is not None:
+            raise BrokenPromiseError(f"the agent ended by itself with status {agent.returncode}")
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+
+    def _is_busy(self) -> bool:
+        """Whether a staging waits to be published, or something is on its way out."""
+        is_complete = any(self._root.glob("staging/*/manifest"))
+        return is_complete or any(self._root.glob("trash/*"))
 
     def rest(self) -> None:
         """One undisturbed life, to the end."""
@@ -113,6 +128,12 @@ class Lives:
         if done.returncode:
             tail = done.stdout[-2000:].decode(errors="replace")
             raise BrokenPromiseError(f"P10: --once ended with {done.returncode}:\n{tail}")
+
+
+def wait(agent: subprocess.Popen[bytes], seconds: float) -> None:
+    """Let an agent live for so many seconds, or until it ends."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        agent.wait(seconds)
 
 
 def wait_for_children(staging: Path) -> None:
@@ -135,13 +156,16 @@ def kill_and_check(runs: int, source: random.Random, directory: Path) -> str:
     big, small, shared = models
     root, catalog_file = directory / "root", directory / "catalog.yaml"
     checker = Checker(root, digests(models), BUDGET_BYTES)
-    wanted, kills, seen = models, 0, 0
+    wanted, seen = models, 0
     with Hub(repos) as hub:
         lives = Lives(root, catalog_file, directory / "agent.log")
-        for _ in range(runs):
+        for run in range(runs):
             wanted = source.choice(([big, small], [small, shared], models))
             write(catalog_file, catalog(wanted, hub.url))
-            kills += lives.live(source.uniform(0.2, LONGEST_LIFE_SECONDS))
+            if run % 2:
+                lives.live(source.uniform(0.2, LONGEST_LIFE_SECONDS))
+            else:
+                lives.live(LONGEST_LIFE_SECONDS, ambush_seconds=source.uniform(0, 0.02))
             wait_for_children(root / "staging")
             seen += bool(checker.look({m.key for m in wanted}))
         lives.rest()
@@ -150,7 +174,7 @@ def kill_and_check(runs: int, source: random.Random, directory: Path) -> str:
     for place in ("staging", "trash", "quarantine"):
         if names := [path.name for path in (root / place).iterdir()]:
             raise BrokenPromiseError(f"P2: at rest {place}/ still holds {names}")
-    return f"{runs} runs, {kills} kills, content was there after {seen} of them"
+    return f"{runs} kills, content was there after {seen} of them"
 
 
 def kill_and_count(source: random.Random, directory: Path) -> str:
@@ -163,7 +187,8 @@ def kill_and_count(source: random.Random, directory: Path) -> str:
         write(catalog_file, catalog([big, small], hub.url))
         lives = Lives(root, catalog_file, directory / "agent.log")
         while not (root / "slots" / big.key / "content").exists() and kills < SLOW_KILLS:
-            kills += lives.live(source.uniform(2.0, 3.5))
+            lives.live(source.uniform(2.0, 3.5))
+            kills += 1
             wait_for_children(root / "staging")
         lives.rest()
         sent = hub.bytes_sent
@@ -176,7 +201,7 @@ def kill_and_count(source: random.Random, directory: Path) -> str:
     return f"{kills} kills in fills, {sent / MIB:.0f} MiB sent for {needed / MIB:.0f} MiB"
 
 
-def run(runs: int, seed: int, directory: Path) -> str:
+def run_all(runs: int, seed: int, directory: Path) -> str:
     """Everything; what was seen, in one line."""
     source = random.Random(seed)  # noqa: S311 - a test that can be repeated
     first = kill_and_check(runs, source, directory)
@@ -196,7 +221,7 @@ def main() -> int:
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="larder-crash-"))
     try:
-        sys.stdout.write(run(arguments.runs, arguments.seed, directory) + "\n")
+        sys.stdout.write(run_all(arguments.runs, arguments.seed, directory) + "\n")
     except BrokenPromiseError as error:
         sys.stdout.write(f"BROKEN with seed {arguments.seed}: {error}\nkept: {directory}\n")
         return 1
