@@ -72,7 +72,7 @@ class CatalogIndex:
             return DecisionReason.UNRESOLVED_URI
         if scheme_of(uri) not in CACHEABLE_SCHEMES:
             return DecisionReason.SCHEME_NOT_CACHEABLE
-        if len(uri) > MAX_URI_CHARACTERS:  # no entry is that long; walking up would take its time
+        if len(uri) > MAX_URI_CHARACTERS:  # walking up takes a step a slash
             return DecisionReason.MODEL_NOT_IN_CATALOG
         rivals = list(self._candidates(uri))
         if not rivals:

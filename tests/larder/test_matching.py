@@ -108,6 +108,15 @@ def test_everyone_may_be_named() -> None:
     assert answer(catalog, "hf://o/m", "whoever") == "all:"
 
 
+def test_a_uri_longer_than_any_place_is_not_looked_for() -> None:
+    path = "/".join(["x" * 204] * 5)
+    catalog = catalog_of(entry("deep", f"s3://b/{path}"))
+
+    assert answer(catalog, f"s3://b/{path}/{path[:900]}") == f"deep:{path[:900]}"
+    assert len(f"s3://b/{path}/{path}") > MAX_URI_CHARACTERS
+    assert answer(catalog, f"s3://b/{path}/{path}") == "ModelNotInCatalog"
+
+
 ENDPOINTS = catalog_of(
     entry("default", "hf://o/m"),
     entry("mirror", "hf://o/m", endpoint="https://mirror.example.com"),
