@@ -1,8 +1,18 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from stocked_root import StockedRoot
+
+REALLY_SYNCED = "test_store_transitions"
+
+
+@pytest.fixture(autouse=True)
+def _nobody_pulls_the_plug(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk is most of these tests' time; one module really waits."""
+    if request.module.__name__ != REALLY_SYNCED:
+        monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

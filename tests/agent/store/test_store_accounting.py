@@ -3,7 +3,6 @@
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -18,7 +17,6 @@ from stocked_root import (
     manifest_of,
 )
 
-from agent.store import at
 from larder.layout import Key
 
 KEYS = st.sampled_from([IRIS, QWEN, LLAMA])
@@ -34,15 +32,12 @@ class Accounting(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(at.os, "fsync", lambda _: None)  # nobody pulls the plug here
         self.stocked = StockedRoot(Path(self.directory.name) / "root")
         self.places: dict[str, Files] = {}
         self.blobs: set[bytes] = set()
 
     def teardown(self) -> None:
         self.stocked.close()
-        self.patch.undo()
         self.directory.cleanup()
 
     def _held(self) -> set[bytes]:

@@ -293,7 +293,7 @@ def test_a_file_that_says_something_else_never_raises(
 
 def test_a_tree_nested_too_deep_is_a_finding(stocked: StockedRoot) -> None:
     stocked.publish(IRIS, IRIS_FILES)
-    with at.opened(stocked.root.fd, ("slots", IRIS, "content", *("d" * 3000)), create=True):
+    with at.opened(stocked.root.fd, ("slots", IRIS, "content", *("d" * 900)), create=True):
         pass
     facts = stocked.scan()
     assert not facts.slots[IRIS].agrees
