@@ -160,10 +160,14 @@ class Executor:
             tools.statuses.write(key, SlotStatus(ModelState.EVICTING))
         if slot is not None and slot.has_content:
             tools.store.take_aside(key)
-            if tools.pods.uses(key):
+            try:
+                if tools.pods.uses(key):
+                    tools.store.put_back(key)
+                    return False
+                freed_bytes += tools.store.evict_aside(key)
+            except BaseException:
                 tools.store.put_back(key)
-                return False
-            freed_bytes += tools.store.evict_aside(key)
+                raise
         freed_bytes += tools.store.evict_staging(key)
         if seen.wishes is None or key not in seen.wishes.wanted:
             tools.store.remove_slot(key)

@@ -19,6 +19,7 @@ from agent.store.inventory import scan
 from agent.store.root import CacheRoot
 from agent.store.store import Store
 from demo.hub import Fault, Hub, Repo, Stall, Status
+from larder.errors import LarderError
 from larder.identity import identity_of
 from larder.layout import Key
 from larder.quantities import Share
@@ -37,6 +38,7 @@ class FakePods:
     def __init__(self) -> None:
         self.seen: frozenset[Key] | None = frozenset()
         self.listed: set[Key] = set()
+        self.fault: Exception | None = None
 
     def in_use(self) -> frozenset[Key] | None:
         return self.seen
@@ -45,6 +47,8 @@ class FakePods:
         return frozenset()
 
     def uses(self, key: Key) -> bool:
+        if self.fault:
+            raise self.fault
         return key in self.listed
 
 
@@ -322,6 +326,19 @@ def test_an_eviction_that_finds_a_pod_after_all_is_taken_back(
     assert agent.content(a) == FILES
     assert agent.status(a)["state"] == "Ready"
     assert agent.metric("evictions_total", reason="Unlisted") == 0
+
+
+def test_an_eviction_that_breaks_off_puts_the_model_back(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    write_catalog(catalog, hub, defaults="{unlistedTTL: 0s}")
+    agent.reconciler.reconcile()
+    agent.pods.fault = LarderError("the API server is away")
+    with pytest.raises(LarderError):
+        agent.reconciler.reconcile()
+    assert agent.content(key(hub, "a")) == FILES
 
 
 @pytest.mark.parametrize(

@@ -109,16 +109,19 @@ class Lives:
                 wait(agent, ambush_seconds)
                 break
             else:
-                wait(agent, 0.001)
+                wait(agent, 0.0005)
         if agent.poll() is not None:
             raise BrokenPromiseError(f"the agent ended by itself with status {agent.returncode}")
         agent.send_signal(signal.SIGKILL)
         agent.wait()
 
     def _is_busy(self) -> bool:
-        """Whether a staging waits to be published, or something is on its way out."""
-        is_complete = any(self._root.glob("staging/*/manifest"))
-        return is_complete or any(self._root.glob("trash/*"))
+        """Whether a model is half way into its slot, or on its way out."""
+        for staging in self._root.glob("staging/*/manifest"):
+            slot = self._root / "slots" / staging.parent.name
+            if (slot / "manifest").exists() or (slot / "content").exists():
+                return True
+        return any(self._root.glob("trash/*"))
 
     def rest(self) -> None:
         """One undisturbed life, to the end."""
@@ -165,7 +168,7 @@ def kill_and_check(runs: int, source: random.Random, directory: Path) -> str:
             if run % 2:
                 lives.live(source.uniform(0.2, LONGEST_LIFE_SECONDS))
             else:
-                lives.live(LONGEST_LIFE_SECONDS, ambush_seconds=source.uniform(0, 0.02))
+                lives.live(LONGEST_LIFE_SECONDS, ambush_seconds=source.uniform(0, 0.004))
             wait_for_children(root / "staging")
             seen += bool(checker.look({m.key for m in wanted}))
         lives.rest()
