@@ -178,7 +178,10 @@ def explain(  # noqa: PLR0913 - an option each
     ],
     catalog: CatalogFile,
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="The pod's namespace, if the file names none.")
+        str,
+        typer.Option(
+            "--namespace", "-n", metavar="NAME", help="The pod's namespace, if not the file's."
+        ),
     ] = "",
     namespace_label: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 
 from cli import OutputForm
-from cli.inputs import check_catalog, read_document
+from cli.inputs import check_catalog, read_document, shown
 from cli.output import (
     FOUND_A_PROBLEM,
     console,
@@ -75,7 +75,10 @@ def validate(file: Path, *, standalone: bool, output: OutputForm) -> int:
     document = read_document(file)
     found = check_catalog(document, standalone=standalone)
     if found.catalog is None and _is_config_map(document):
-        refuse(f'{file} is a ConfigMap; accepted: the value of its data["catalog.yaml"] by itself')
+        refuse(
+            f"{shown(file)} is a ConfigMap; "
+            'accepted: the value of its data["catalog.yaml"] by itself'
+        )
     result = validation_of(found.catalog, found.problems)
     if output == "json":
         show_json(result)

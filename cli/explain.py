@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli import OutputForm
 from cli.explanation import Explanation, UriExplanation, explain_pod
-from cli.inputs import labels_of, read_catalog_file, read_document
+from cli.inputs import STANDARD_INPUT, labels_of, read_catalog_file, read_document, shown
 from cli.output import (
     FOUND_A_PROBLEM,
     console,
@@ -50,7 +50,6 @@ JSON_EXAMPLE: Final = """\
   "catalogProblems": []
 }"""
 
-_STANDARD_INPUT: Final = "-"
 _DIFF_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 _MAX_DEPTH: Final = 100  # a pod has a dozen
 _MAX_STRANGERS: Final = 10  # entries with other URIs that a table still names
@@ -70,7 +69,7 @@ class Question:
 
 def explain(question: Question, output: OutputForm) -> int:
     """Print the decision about a pod. Returns the exit status."""
-    if str(question.pod) == str(question.catalog) == _STANDARD_INPUT:
+    if question.pod == question.catalog == STANDARD_INPUT:
         refuse("pod and catalog cannot both be standard input")
     if not question.cache_root.is_absolute() or ".." in question.cache_root.parts:
         refuse(f"--cache-root {question.cache_root}; accepted: an absolute path without '..'")
@@ -101,10 +100,10 @@ def _request(question: Question) -> AdmissionRequest:
         pod, namespace = review.get("object"), text_of(review.get("namespace")) or namespace
     kind = object_of(pod).get("kind")
     if not isinstance(pod, dict) or kind != "Pod":
-        refuse(f"{question.pod} holds no pod; accepted: a Pod, or an AdmissionReview of one")
+        refuse(f"{shown(question.pod)} holds no pod; accepted: a Pod, or an AdmissionReview of one")
     namespace = question.namespace or namespace
     if not namespace:
-        refuse(f"{question.pod} names no namespace; accepted: --namespace NAME")
+        refuse(f"{shown(question.pod)} names no namespace; accepted: --namespace NAME")
     return AdmissionRequest(pod, namespace)
 
 
@@ -117,12 +116,12 @@ def _document(path: Path) -> Json:
             pass  # YAML begins like this, too
         else:
             if not _is_within(loaded, _MAX_DEPTH):
-                refuse(f"{path} is nested deeper than {_MAX_DEPTH} levels")
+                refuse(f"{shown(path)} is nested deeper than {_MAX_DEPTH} levels")
             return loaded
     try:
         return _as_json(read_yaml(data).value)
     except YamlFault as fault:
-        refuse(f"{path}: {fault}")
+        refuse(f"{shown(path)}: {fault}")
 
 
 def _is_within(value: Json, levels: int) -> bool:

@@ -17,7 +17,7 @@ from larder.catalog import Catalog, read_catalog
 from larder.errors import CacheRootError, CatalogError
 from larder.yaml_tree import MAX_BYTES
 
-_STANDARD_INPUT: Final = "-"
+STANDARD_INPUT: Final = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,23 @@ class CatalogFile:
     problems: tuple[str, ...] = ()
 
 
+def shown(path: Path) -> str:
+    """A file as sentences name it."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
 def read_document(path: Path) -> bytes:
     """The bytes of a file, or of standard input."""
     try:
-        if str(path) == _STANDARD_INPUT:
+        if path == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
-        refuse(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        refuse(f"{shown(path)} cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(data) > MAX_BYTES:
-        refuse(f"{path} is larger than {MAX_BYTES} bytes; accepted: up to that")
+        refuse(f"{shown(path)} is larger than {MAX_BYTES} bytes; accepted: up to that")
     return data
 
 

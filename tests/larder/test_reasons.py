@@ -1,11 +1,11 @@
-"""Every reason can be told to people."""
+"""Every reason has words, and those that somebody can do something about have a cure."""
 
 import pytest
 
 from larder.contract import DecisionReason
-from larder.reasons import Meaning, meaning_of
+from larder.reasons import meaning_of
 
-NOTHING_TO_CURE = {
+WITHOUT_CURE = {
     DecisionReason.CACHED,
     DecisionReason.ALREADY_REWRITTEN,
     DecisionReason.CONFIDENTIAL_MODEL,
@@ -14,14 +14,13 @@ NOTHING_TO_CURE = {
 
 
 @pytest.mark.parametrize("reason", DecisionReason)
-def test_a_reason_has_a_sentence_and_a_cure_where_there_is_one(reason: DecisionReason) -> None:
+def test_a_reason_is_one_sentence_and_its_cure_another(reason: DecisionReason) -> None:
     meaning = meaning_of(reason)
+    texts = [meaning.sentence] + ([meaning.cure] if meaning.cure else [])
+    assert all(text.endswith(".") and text[0].isupper() for text in texts)
+    assert all(text.isprintable() and ". " not in text for text in texts)
+    assert bool(meaning.cure) is (reason not in WITHOUT_CURE)
 
-    assert all(text.endswith(".") for text in (meaning.sentence, meaning.cure) if text)
-    assert meaning.sentence
-    assert bool(meaning.cure) is (reason not in NOTHING_TO_CURE)
 
-
-def test_no_two_reasons_mean_the_same() -> None:
-    assert len({meaning_of(reason) for reason in DecisionReason}) == len(DecisionReason)
-    assert Meaning("x").cure == ""
+def test_no_two_reasons_say_the_same() -> None:
+    assert len({meaning_of(reason).sentence for reason in DecisionReason}) == len(DecisionReason)

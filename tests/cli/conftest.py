@@ -1,0 +1,30 @@
+"""Roots and catalogs on the disk for the command line's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_cases import CATALOG, LLAMA, LLAMA_FILES, QWEN, QWEN_FILES, CacheRoots
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(CATALOG)
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[CacheRoots]:
+    """A root that an agent holds and that has no model."""
+    roots = CacheRoots(tmp_path / "root")
+    yield roots
+    roots.close()
+
+
+@pytest.fixture
+def stocked(empty: CacheRoots) -> CacheRoots:
+    """A root that an agent holds, with two models that share a file."""
+    empty.publish(QWEN, QWEN_FILES, "hf://Qwen/Qwen2-0.5B-Instruct")
+    empty.publish(LLAMA, LLAMA_FILES, "hf://org/llama")
+    return empty
