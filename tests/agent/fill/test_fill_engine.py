@@ -1,16 +1,22 @@
 """What a fill leaves on disk, with a hub that behaves and one that does not."""
 
+import errno
 import hashlib
 import os
 import stat
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fill_desk import PART, FillDesk
+from fill_desk import PART, FillDesk, closing_fd
 
+from agent.fill import cursor
 from agent.fill.job import Listed, Progress
 from agent.fill.patience import PROGRESS_BYTES
+from agent.fill.staging import StagedTree
+from agent.planning.values import parse_listing
 from demo.hub import Cut, Fault, FlipBit, Gzip, Headers, Hub, IgnoreRange, Repo, Status, Truncate
 from larder.contract import FillFailure
 from larder.errors import (
@@ -422,3 +428,45 @@ def test_parts_are_recorded_as_they_are_completed(desk: FillDesk, files: dict[st
     assert [line for line in lines if line.startswith("3 ")] == [
         f"3 {n} {hashlib.sha256(big[: (n + 1) * PART]).hexdigest()}" for n in range(4)
     ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=["no room", "no quota"])
+def test_a_disk_that_fills_up_in_the_middle_is_said(
+    desk: FillDesk, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    written: list[int] = []
+
+    class FullDisk:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def write(self, fd: int, data: memoryview) -> int:
+            if len(written) == 3:
+                raise OSError(number, os.strerror(number))
+            written.append(os.write(fd, data[:700]))  # a full disk takes less than all
+            return written[-1]
+
+    desk.resolve()
+    with monkeypatch.context() as patch:
+        patch.setattr(cursor, "os", FullDisk())
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            desk.fill()
+    assert not desk.is_complete
+    desk.fill()
+    assert desk.content() == files
+
+
+def test_two_names_that_the_filesystem_takes_for_one_are_a_drift(desk: FillDesk) -> None:
+    desk.resolve_and_fill()
+    listing = parse_listing((desk.staging / "listing.json").read_text())
+    assert listing is not None
+    file = next(f for f in listing.files if f.path == BIG)
+    assert file.sha256 is not None
+    with (
+        closing_fd(os.open(desk.root, os.O_RDONLY)) as root_fd,
+        closing_fd(os.open(desk.staging, os.O_RDONLY)) as staging_fd,
+        closing(StagedTree(root_fd, staging_fd, listing)) as tree,
+    ):
+        assert tree.link(file, file.sha256)
+        with pytest.raises(SourceDriftedError, match="are one name on this filesystem"):
+            tree.link(file, file.sha256)  # the name is taken by what came before
