@@ -5,12 +5,14 @@ JSON; on a terminal it is key=value. Every text is cleaned of URL queries and us
 out, whoever wrote it: signed URLs carry their credentials there.
 """
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO, cast
 
+import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
@@ -27,9 +29,14 @@ def configure_logs(component: str, *, level: str = "info", stream: TextIO | None
     (through `logging`) take the same way out.
     """
     stream = stream or sys.stdout
+
+    def add_component(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        event["component"] = component  # not by context: threads start with an empty one
+        return event
+
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        add_component,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _without_secrets,
@@ -40,7 +47,7 @@ def configure_logs(component: str, *, level: str = "info", stream: TextIO | None
             key_order=["timestamp", "level", "component", "event"], bool_as_flag=False
         )
     else:
-        renderer = structlog.processors.JSONRenderer()  # ASCII: no text of a user breaks a line
+        renderer = structlog.processors.JSONRenderer(serializer=_json)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
@@ -48,7 +55,6 @@ def configure_logs(component: str, *, level: str = "info", stream: TextIO | None
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(component=component)
     logging.basicConfig(
         handlers=[_ToStructlog()], level=max(threshold, logging.WARNING), force=True
     )
@@ -80,6 +86,15 @@ def _cleaned(value: object) -> object:
             return value
         case _:
             return without_secrets(str(value))
+
+
+def _json(event: object, **_: object) -> str:
+    """ASCII, so that no text of a user's fails to be written; orjson where it gives that."""
+    try:
+        text = orjson.dumps(event).decode()
+    except TypeError:  # a number of more than 64 bits, a lone surrogate
+        text = ""
+    return text if text and text.isascii() else json.dumps(event)
 
 
 class _ToStructlog(logging.Handler):

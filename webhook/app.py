@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.requests import ClientDisconnect
+from structlog.typing import FilteringBoundLogger
 
 from larder.contract import DecisionReason
 from runtime.clock import Clock
@@ -42,11 +43,11 @@ NO_TELEMETRY: Final[TelemetryConfig] = {  # on by default, and it costs every re
     "operation_spans": False,
     "auto_configure": False,
 }
-_log = get_logger()
 
 
 def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     """The application; it opens and closes nothing."""
+    log = get_logger().bind()  # bound once: the logger that is asked for binds at every line
     app = FastAPI(
         title="larder-webhook",
         openapi_url=None,
@@ -63,7 +64,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         start = clock.monotonic()
         answer = serve_review(body, state.view)
         content = orjson.dumps(answer.body)
-        _record(answer, metrics)
+        _record(answer, metrics, log)
         metrics.request_seconds.observe(clock.monotonic() - start)
         return Response(content, answer.status, media_type="application/json")
 
@@ -94,17 +95,17 @@ async def _bounded_body(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _record(answer: Answer, metrics: Metrics) -> None:
+def _record(answer: Answer, metrics: Metrics, log: FilteringBoundLogger) -> None:
     """Count an answer and say why; every "no" has its line and its number."""
     if answer.decision is None or answer.subject is None:
         metrics.malformed_reviews.inc()
-        _log.debug("malformed review", error=answer.body.get("error"))
+        log.debug("malformed review", error=answer.body.get("error"))
         return
     decision, subject = answer.decision, answer.subject
     metrics.decisions[decision.reason].inc()
-    say = _log.debug if decision.reason in _ROUTINE else _log.info
+    say = log.debug if decision.reason in _ROUTINE else log.info
     if decision.reason is DecisionReason.INTERNAL_ERROR:
-        say = _log.error
+        say = log.error
     say(
         "pod decided",
         reason=decision.reason.value,

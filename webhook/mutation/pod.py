@@ -6,15 +6,21 @@ operations name them, but things are found by name, never by position.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Final
 
 from webhook.mutation.raw import Json, list_of, object_of, text_of
 
 PathParts = tuple[str, ...]
+_LONGEST_KNOWN_PATH: Final = 256  # what is remembered is bounded in number and size
 
 
 def path_parts(path: str) -> PathParts:
     """A path inside a container as names from the root; `.`, `..` and `//` are resolved."""
+    return _known_parts(path) if len(path) <= _LONGEST_KNOWN_PATH else _parts(path)
+
+
+def _parts(path: str) -> PathParts:
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -22,6 +28,9 @@ def path_parts(path: str) -> PathParts:
         elif part not in {"", "."}:
             parts.append(part)
     return tuple(parts)
+
+
+_known_parts = lru_cache(maxsize=1024)(_parts)  # pods of one kind repeat theirs
 
 
 def is_below(path: PathParts, parent: PathParts) -> bool:

@@ -24,7 +24,7 @@ from larder.contract import (
     format_slots,
     slot_mount_path,
 )
-from larder.layout import Key, slot_path
+from larder.layout import SLOTS, Key
 from larder.matching import Match
 from larder.storage_uri import parse_hub_uri
 from webhook.mutation.eligibility import Initializer, Refusal, Served
@@ -76,7 +76,7 @@ def plan_rewrite(
 
 def _slot_volume(key: Key, cache_root: PurePosixPath) -> Json:
     """A slot's volume. It is made where it is missing: on a node without agent, pods fall back."""
-    path = f"{cache_root}/{slot_path(key)}"
+    path = f"{cache_root}/{SLOTS}/{key}"
     return {
         "name": slot_volume_name(key),
         "hostPath": {"path": path, "type": "DirectoryOrCreate"},

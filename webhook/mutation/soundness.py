@@ -5,8 +5,7 @@ pod is refused.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from webhook.mutation.raw import Json, list_of, object_of
 
@@ -43,6 +42,7 @@ def _name_faults(kind: str, names: list[Json]) -> Iterator[str]:
     yield from _twice(f"{kind} name", names)
 
 
-def _twice(kind: str, names: Iterable[Json]) -> Iterator[str]:
-    counts = Counter(name for name in names if isinstance(name, str))
-    yield from (f"a {kind} is there twice" for count in counts.values() if count > 1)
+def _twice(kind: str, names: list[Json]) -> Iterator[str]:
+    texts = [name for name in names if isinstance(name, str)]
+    if len(set(texts)) < len(texts):
+        yield f"a {kind} is there twice"
