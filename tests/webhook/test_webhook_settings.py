@@ -1,0 +1,110 @@
+"""Flags and variables: what is accepted, and what a wrong one is told."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from larder.contract import DecisionReason
+from webhook.metrics import Metrics
+from webhook.mutation import VolumeMode
+from webhook.serving import ServingError, open_listener, server_config
+from webhook.settings import read_settings
+
+NEEDED = ("--catalog", "c.yaml", "--tls-cert", "t.crt", "--tls-key", "t.key")
+
+
+def test_the_defaults_are_those_of_a_standalone_webhook() -> None:
+    settings = read_settings(NEEDED)
+    assert settings.catalog == Path("c.yaml")
+    assert settings.cache_root == PurePosixPath("/var/lib/larder")
+    assert settings.volume_mode is VolumeMode.HOST_PATH
+    assert (settings.port, settings.stop_delay, settings.log_level) == (9443, 0.0, "info")
+
+
+def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LARDER_WEBHOOK_PORT", "1234")
+    monkeypatch.setenv("LARDER_WEBHOOK_VOLUMES", "ByNamespace")
+    settings = read_settings((*NEEDED, "--port", "4321"))
+    assert (settings.port, settings.volume_mode) == (4321, VolumeMode.BY_NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        pytest.param((), "--catalog is required; --tls-cert is required", id="nothing"),
+        pytest.param((*NEEDED, "--bogus"), "unrecognized arguments: --bogus", id="an unknown flag"),
+        pytest.param((*NEEDED, "--port"), "argument --port: expected one", id="a flag alone"),
+        pytest.param((*NEEDED, "--port", "x"), "--port should be a valid integer", id="a word"),
+        pytest.param((*NEEDED, "--port", "65536"), "--port should be less than", id="a high port"),
+        pytest.param((*NEEDED, "--cata", "x"), "unrecognized arguments", id="a shortened flag"),
+        pytest.param(
+            (*NEEDED, "--volumes", "Any"),
+            "--volumes should be 'HostPath' or 'ByNamespace'",
+            id="an unknown volume mode",
+        ),
+        pytest.param(
+            (*NEEDED, "--cache-root", "larder"),
+            "--cache-root 'larder' is not accepted; accepted: an absolute path without '..'",
+            id="a relative root",
+        ),
+        pytest.param(
+            (*NEEDED, "--cache-root", "/a/../b"),
+            "--cache-root '/a/../b' is not accepted",
+            id="a root that climbs",
+        ),
+    ],
+)
+def test_wrong_use_gets_one_sentence_and_status_2(
+    flags: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(flags)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"larder-webhook: {sentence}")
+    assert error.count("\n") == 1
+
+
+def test_help_names_every_setting_and_version_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for flag, text in (("--help", "--cache-root"), ("--version", "larder-webhook ")):
+        with pytest.raises(SystemExit) as ended:
+            read_settings([flag])
+        assert ended.value.code == 0
+        assert text in capsys.readouterr().out
+
+
+def test_a_certificate_that_cannot_serve_is_refused(tmp_path: Path, identity: Any) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_text("x")
+    app: Any = None
+    with pytest.raises(ServingError, match=r"none cannot be read: No such file"):
+        server_config(app, tmp_path / "none", identity.key)
+    with pytest.raises(ServingError, match="are no certificate and its key"):
+        server_config(app, garbage, identity.key)
+    with pytest.raises(ServingError, match="are no certificate and its key"):
+        server_config(app, identity.certificate, garbage)
+
+
+def test_a_taken_port_is_refused() -> None:
+    with open_listener("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ServingError, match=f"cannot listen on 127.0.0.1 port {port}: "):
+            open_listener("127.0.0.1", port)
+
+
+def test_requests_are_parsed_by_httptools_on_uvloop(identity: Any) -> None:
+    config = server_config(lambda: None, identity.certificate, identity.key)  # type: ignore[arg-type] - never called
+    config.load()
+    assert config.http_protocol_class.__name__ == "HttpToolsProtocol"
+    factory = config.get_loop_factory()
+    assert factory
+    assert factory.__module__.startswith("uvloop")
+
+
+def test_every_reason_has_a_metric() -> None:
+    text = Metrics().text().decode()
+    for reason in DecisionReason:
+        assert f'larder_webhook_decisions_total{{reason="{reason}"}} 0.0' in text
