@@ -12,6 +12,7 @@ from cli.inputs import check_catalog, read_document, shown
 from cli.output import (
     FOUND_A_PROBLEM,
     console,
+    counted,
     refuse,
     say,
     show_json,
@@ -134,9 +135,9 @@ def _show(out: Console, result: Validation) -> None:
     for note in result.notes:
         say(out, styled(f"note: {note}", "yellow"))
     if result.is_valid:
-        say(out, styled(f"the catalog is good: {_counted(len(result.models), 'model')}", "green"))
+        say(out, styled(f"the catalog is good: {counted(len(result.models), 'model')}", "green"))
     else:
-        mistakes = _counted(len(result.problems), "problem")
+        mistakes = counted(len(result.problems), "problem")
         say(out, styled(f"the catalog cannot be used: {mistakes}", "red"))
 
 
@@ -149,7 +150,3 @@ def _row(model: Model) -> tuple[str, ...]:
         ", ".join(model.namespaces),
         ", ".join(model.node_groups) or "every node",
     )
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" + ("" if count == 1 else "s")

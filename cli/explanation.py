@@ -133,6 +133,7 @@ def _uri(catalog: Catalog, asked: Asked) -> UriExplanation:
     match asked.outcome:
         case Match(entry=entry, subpath=subpath):
             sentence = f"entry {entry.name} answers for it"
+            subpath = _shown_part(entry, subpath)
             return UriExplanation(
                 uri=without_secrets(asked.uri),
                 reason=None,
@@ -152,6 +153,12 @@ def _uri(catalog: Catalog, asked: Asked) -> UriExplanation:
                 subpath=None,
                 considered=consider(catalog, asked),
             )
+
+
+def _shown_part(entry: ModelEntry, subpath: str) -> str:
+    """A path below an entry's URI, without what may be a query."""
+    parent = f"{entry.identity.storage_uri}/"
+    return without_secrets(parent + subpath).removeprefix(parent)
 
 
 # --- the entries ----------------------------------------------------------------------------------
@@ -184,7 +191,7 @@ def _because(entry: ModelEntry, alone: Match | DecisionReason, asked: Asked) -> 
         case Match():
             return _outranked(entry, asked)
         case DecisionReason.MODEL_NOT_IN_CATALOG:
-            return _uri_differs(entry, asked.uri)
+            return _uri_differs(entry, without_secrets(asked.uri))
         case DecisionReason.NAMESPACE_NOT_ALLOWED:
             return f"it is for the namespaces {', '.join(entry.namespaces)}"
         case DecisionReason.ENDPOINT_DIFFERS:

@@ -111,6 +111,11 @@ def in_bytes(size_bytes: int | None) -> str:
     return "" if size_bytes is None else format_bytes(size_bytes)
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{count} {thing}" + ("" if count == 1 else "s")
+
+
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)

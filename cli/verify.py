@@ -16,6 +16,7 @@ from cli.inputs import looking_at
 from cli.output import (
     FOUND_A_PROBLEM,
     console,
+    counted,
     in_bytes,
     refuse,
     say,
@@ -115,10 +116,11 @@ def _show(out: Console, result: Verification) -> None:
             say(out, styled(f"{damage.fault}: {damage.path} {damage.sentence}", "red"))
     hashed = f"{in_bytes(result.hashed_bytes)} hashed in {result.seconds:.1f} s"
     damaged = sum(r.verdict is Verdict.DAMAGED for r in result.slots)
+    slots = counted(len(result.slots), "slot")
     if result.is_intact:
-        say(out, styled(f"no damage in {len(result.slots)} slots, {hashed}", "green"))
+        say(out, styled(f"no damage in {slots}, {hashed}", "green"))
     else:
-        say(out, styled(f"damage in {damaged} of {len(result.slots)} slots, {hashed}", "red"))
+        say(out, styled(f"damage in {damaged} of {slots}, {hashed}", "red"))
 
 
 def _row(report: SlotReport) -> tuple[str | Text, ...]:

@@ -128,13 +128,17 @@ def test_values_of_variables_and_queries_of_urls_are_not_shown(catalog: Path, po
     initializer = pod["spec"]["initContainers"][0]
     initializer["env"].append({"name": "HF_TOKEN", "value": secret})
     initializer["args"] += [f"https://user:{secret}@host/m?sig={secret}", "/mnt/other"]
+    initializer["args"] += [f"s3://models/tree/part?sig={secret}", "/mnt/other"]
+    initializer["args"] += [f"hf://Qwen/Qwen2-0.5B-Instruct:v2?sig={secret}", "/mnt/other"]
     mount = {"name": "kserve-provision-location", "mountPath": "/mnt/other"}
     initializer["volumeMounts"].append(mount)
     run = explain(pod, catalog)
     assert run.out.startswith("Cached\n")
     assert "HF_TOKEN" in run.out
     assert secret not in run.out
-    assert secret not in explain(pod, catalog, "-o", "json").out
+    document = explain(pod, catalog, "-o", "json").json
+    assert secret not in json.dumps({**document, "patch": []})  # which is what would be sent
+    assert document["uris"][2]["subpath"] == "part?***"
 
 
 def test_what_a_pod_says_cannot_act_on_a_terminal(catalog: Path, pod: Any) -> None:
