@@ -1,7 +1,7 @@
 """The `larder` command: looking at catalogs, pods and cache roots, and changing none of them.
 
     __main__.py      what there is: every command with its options and help
-    catalog.py  explain.py  ls.py  verify.py  plan.py
+    catalog.py  demo.py  explain.py  ls.py  plan.py  verify.py
                      one a command: gather, call a pure function, print, say the exit status
     explanation.py   pure: a decision about a pod in words
     listing.py       pure: what is on the disk, as rows and totals
