@@ -18,7 +18,7 @@ from typing import Final
 from agent.store import at
 from larder.layout import PARTS, Digest
 
-_LINE = re.compile(rb"(\d{1,9}) (\d{1,9}) ([0-9a-f]{64})\n")
+_LINE = re.compile(rb"(?m)^(\d{1,9}) (\d{1,9}) ([0-9a-f]{64})\n")
 _MAX_BYTES: Final = 64 * 1024 * 1024
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -277,6 +278,27 @@ def test_cancel_ends_a_child_and_keeps_what_it_recorded(
     assert desk.content() == files
 
 
+def test_a_child_whose_parent_is_gone_exits_by_itself(parent: Parent, hub: Hub) -> None:
+    parent.run(Operation.RESOLVE)
+    hub.faults.append(Fault(Stall(after_bytes=10), path=BIG, kind="cdn"))
+    job = replace(parent.job, pace=replace(PACE, read_timeout_seconds=600.0))
+    command = [sys.executable, "-P", "-m", "agent.fill"]
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    with child:
+        assert child.stdin is not None
+        child.stdin.write(job.line())
+        child.stdin.flush()
+        assert hub.stalled.wait(ENOUGH_SECONDS)
+        assert child.poll() is None
+        child.stdin.close()  # as the kernel does for a parent that was killed
+        try:
+            assert child.wait(ENOUGH_SECONDS) == 0
+        finally:
+            child.kill()
+
+
 def test_cancelling_what_does_not_run_does_nothing(parent: Parent) -> None:
     parent.fills.cancel(Key("f" * 16))
     assert parent.fills.in_flight() == ()
@@ -433,8 +455,6 @@ def test_a_child_gets_proxies_and_certificates_of_our_environment_and_no_credent
 
 
 def test_a_child_without_a_job_says_so_and_shows_nothing_of_it(tmp_path: Path) -> None:
-    import subprocess  # noqa: PLC0415 - here only
-
     done = subprocess.run(
         [sys.executable, "-P", "-m", "agent.fill"],
         input=b'{"token": "' + BEARER.encode() + b'"}\n',

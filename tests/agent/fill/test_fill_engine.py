@@ -14,6 +14,7 @@ from fill_desk import PART, FillDesk, closing_fd
 
 from agent.fill import cursor
 from agent.fill.job import Listed, Progress
+from agent.fill.parts import Parts
 from agent.fill.patience import PROGRESS_BYTES
 from agent.fill.staging import StagedTree
 from agent.planning.values import parse_listing
@@ -29,6 +30,7 @@ from larder.errors import (
     SourceUnavailableError,
     TransientError,
 )
+from larder.layout import Digest
 from larder.status import ModelState
 
 BIG = "model.safetensors"
@@ -318,6 +320,7 @@ def test_a_tree_with_something_foreign_in_it_is_made_anew(
     (tree / "config.json").write_bytes(b'{"a": 9}')  # the right size
     desk.fill()
     assert desk.content() == files
+    assert desk.is_complete
     assert tmp_path.exists()
 
 
@@ -347,6 +350,31 @@ def test_a_partial_file_that_is_a_blob_already_is_never_written(
     other.fill()
     assert blob.read_bytes() == files[BIG]
     assert other.content() == {BIG: b"z" * 3847}
+
+
+def test_a_partial_file_that_is_longer_than_listed_is_cut(
+    desk: FillDesk, files: dict[str, bytes]
+) -> None:
+    desk.resolve()
+    (desk.staging / "partial").mkdir()
+    for index in range(len(files)):
+        (desk.staging / "partial" / str(index)).write_bytes(b"?" * 9999)
+    desk.fill()
+    assert desk.content() == files
+
+
+def test_a_torn_record_is_cut_and_continued(desk: FillDesk) -> None:
+    desk.staging.mkdir(parents=True)
+    digests = [Digest(f"{n}" * 64) for n in range(3)]
+    (desk.staging / "parts").write_text(f"0 0 {digests[0]}\n0 1 1234")
+    with closing_fd(os.open(desk.staging, os.O_RDONLY)) as fd:
+        with closing(Parts(fd)) as parts:
+            assert [parts.digest(0, n) for n in range(2)] == [digests[0], None]
+            parts.record(5, 6, digests[2])
+        with closing(Parts(fd)) as parts:
+            assert (parts.digest(0, 0), parts.digest(5, 6)) == (digests[0], digests[2])
+    text = (desk.staging / "parts").read_text()
+    assert text == f"0 0 {digests[0]}\n5 6 {digests[2]}\n"
 
 
 def test_planted_links_in_the_staging_are_not_followed(desk: FillDesk, tmp_path: Path) -> None:
@@ -411,6 +439,14 @@ def test_another_digest_than_the_pinned_one_leaves_nothing_to_publish(
     with pytest.raises(PermanentError, match="the catalog pins sha256:000") as refused:
         desk.fill()
     assert refused.value.reason is FillFailure.INTEGRITY_MISMATCH
+    assert not desk.is_complete
+
+
+def test_a_pin_that_changes_makes_a_complete_staging_incomplete(desk: FillDesk) -> None:
+    desk.resolve_and_fill()
+    desk.change(digest="sha256:" + "0" * 64)
+    with pytest.raises(PermanentError, match="the catalog pins"):
+        desk.fill()
     assert not desk.is_complete
 
 
