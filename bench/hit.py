@@ -43,7 +43,7 @@ ENTRYPOINT = Path(__file__).parents[1] / "demo" / "entrypoint.py"
 FILES = 30
 SIZES_BYTES = (100_000_000, 1_000_000_000, 8_000_000_000)
 DOWNLOADED_BYTES = 1_000_000_000  # larger models are not given to kserve-storage
-ROUNDS, SHORT_ROUNDS = 41, 21
+ROUNDS, SHORT_ROUNDS = 61, 31
 DOWNLOADS, SHORT_DOWNLOADS = 3, 1
 GOAL_OVER_EMPTY_RATIO = 1.5
 GOAL_OVER_SMALLEST_RATIO = 1.2  # flat in size, on a machine that does other things, too
@@ -69,14 +69,17 @@ class Slot:
 class Figures:
     """One model; kserve-storage only where it ran.
 
-    Times are medians. `over_empty_ratio` and `over_smallest_ratio` (a hit against one of the
+    Times are medians but for the fastest. `over_empty_ratio` and `over_smallest_ratio` (a hit against one of the
     smallest model) are of the fastest runs.
     """
 
     size_bytes: int
     files: int
+    empty_fastest_ms: float
     empty_ms: float
+    hit_fastest_ms: float
     hit_ms: float
+    pod_fastest_ms: float
     pod_ms: float
     kserve_storage_seconds: float | None
     over_empty_ratio: float
@@ -135,12 +138,14 @@ def seconds_of(command: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 def hit_seconds(slot: Slot, command: Sequence[str], work: Path) -> float:
-    """One hit into an empty directory. Raises `RuntimeError` if it was none."""
-    destination = work / "models"
-    destination.mkdir()
+    """One hit into an empty directory, which stays. Raises `RuntimeError` if it was none.
+
+    ext4 takes milliseconds to make a link while it looks past inodes that were deleted in the last
+    seconds: so nothing is deleted between the rounds, as nothing is before a pod starts.
+    """
+    destination = Path(tempfile.mkdtemp(prefix="models-", dir=work))
     seconds = seconds_of([*command, slot.uri, str(destination)], slot.environment)
     links = [path for path in destination.iterdir() if path.is_symlink() and path.exists()]
-    shutil.rmtree(destination)
     if len(links) != FILES:
         raise RuntimeError(f"{len(links)} links instead of {FILES}: that was no hit")
     return seconds
@@ -169,13 +174,13 @@ def run(*, short: bool) -> list[Figures]:
         slots = [make_slot(work, size_bytes) for size_bytes in SIZES_BYTES]
         downloaded = [slot for slot in slots if slot.size_bytes <= limit_bytes]
         measured = {slot: Rounds() for slot in slots}
+        for n in range(rounds + 1):
+            for slot, seconds in measured.items():
+                play_round(slot, seconds if n else Rounds(), work)  # the first one warms up
         with Hub({s.repo_id: Repo.from_directory(s.mount / CONTENT) for s in downloaded}) as hub:
             for _ in range(downloads):
                 for slot in downloaded:
                     measured[slot].download.append(download_seconds(slot, hub.url, work))
-        for n in range(rounds + 1):
-            for slot, seconds in measured.items():
-                play_round(slot, seconds if n else Rounds(), work)  # the first one warms up
     smallest = measured[slots[0]]
     return [_figures(slot, seconds, smallest) for slot, seconds in measured.items()]
 
@@ -194,8 +199,11 @@ def _figures(slot: Slot, seconds: Rounds, smallest: Rounds) -> Figures:
     return Figures(
         size_bytes=slot.size_bytes,
         files=FILES,
+        empty_fastest_ms=1000 * min(seconds.empty),
         empty_ms=1000 * median(seconds.empty),
+        hit_fastest_ms=1000 * min(seconds.hit),
         hit_ms=1000 * median(seconds.hit),
+        pod_fastest_ms=1000 * min(seconds.pod),
         pod_ms=1000 * pod_seconds,
         kserve_storage_seconds=cold_seconds,
         over_empty_ratio=min(seconds.hit) / min(seconds.empty),
@@ -227,18 +235,18 @@ def table(figures: Sequence[Figures]) -> Table:
         "as the pod runs it ms",
         "kserve-storage s",
         "over the pod",
-        title="hit: the initializer | an empty python3 -I -S | kserve-storage",
+        title="hit: the initializer, an empty python3 -I -S, kserve-storage; fastest | median",
     )
     for f in figures:
         cold, ratio = f.kserve_storage_seconds, f.download_over_pod_ratio
         shown.add_row(
             decimal(f.size_bytes),
             str(f.files),
-            f"{f.empty_ms:.1f}",
-            f"{f.hit_ms:.1f}",
+            f"{f.empty_fastest_ms:.1f} | {f.empty_ms:.1f}",
+            f"{f.hit_fastest_ms:.1f} | {f.hit_ms:.1f}",
             f"{f.over_empty_ratio:.2f}x",
             f"{f.over_smallest_ratio:.2f}x",
-            f"{f.pod_ms:.1f}",
+            f"{f.pod_fastest_ms:.1f} | {f.pod_ms:.1f}",
             "-" if cold is None else f"{cold:.2f}",
             "-" if ratio is None else f"{ratio:.0f}x",
         )
