@@ -69,8 +69,8 @@ class Slot:
 class Figures:
     """One model; kserve-storage only where it ran.
 
-    Times are medians but for the fastest. `over_empty_ratio` and `over_smallest_ratio` (a hit against one of the
-    smallest model) are of the fastest runs.
+    Times are medians but for the fastest. `over_empty_ratio` and `over_smallest_ratio` (a hit
+    against one of the smallest model) are of the fastest runs.
     """
 
     size_bytes: int

@@ -27,6 +27,8 @@ def demo(size: str, hub: str, model: str, revision: str, output: OutputForm) -> 
     except DemoError as error:
         sys.stderr.writelines(f"  {line}\n" for line in error.log)
         return _fail(str(error))
+    except OSError as error:  # a full disk, above all
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}")
     except Interrupted as interrupt:
         _fail("interrupted; nothing is left behind")
         return 128 + interrupt.number
