@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Final
 
 from agent.fill.engine import Workplace, fill, resolve
@@ -28,6 +28,7 @@ from runtime.clock import SystemClock
 
 _UMASK: Final = 0o022
 _WRONG_USE: Final = 2
+_LOCK_TRIES: Final = 5
 
 
 def main() -> int:
@@ -114,13 +115,18 @@ def _staging(job: Job) -> Iterator[tuple[int, int]]:
         opened.callback(os.close, staging_fd)
         lock_fd = at.open_file(staging_fd, LOCK_FILE, os.O_RDWR | os.O_CREAT)
         opened.callback(os.close, lock_fd)
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TransientError(
-                FillFailure.STALLED, f"an earlier fill of {job.key} has not ended yet"
-            ) from error
+        _lock(lock_fd, job)
         yield root_fd, staging_fd
+
+
+def _lock(lock_fd: int, job: Job) -> None:
+    """Take the staging's lock; a predecessor whose parent was killed is about to let it go."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        _wait(job.pace.first_wait_seconds)
+    raise TransientError(FillFailure.STALLED, f"an earlier fill of {job.key} has not ended yet")
 
 
 if __name__ == "__main__":
