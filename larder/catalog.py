@@ -42,6 +42,7 @@ API_VERSION: Final = "larder.dev/v1alpha1"
 KIND: Final = "Catalog"
 ANY_ENDPOINT: Final = "any"
 ANY_NAMESPACE: Final = "*"
+_STAND_INS: Final = {"name": "x", "storageUri": "hf://x/x", "namespaces": ["x"]}
 
 
 def _text(value: object) -> object:
@@ -342,6 +343,7 @@ def _rule_faults(document: dict[str, YamlValue], *, standalone: bool) -> list[tu
     )
     groups = _valid_items(NodeGroup, document.get("nodeGroups"))
     entries = _valid_items(ModelEntry, document.get("models"))
+    broken = _broken_entries(document.get("models"))
     named = {key: _names(document.get(key)) for key in ("nodeGroups", "models")}
     return [
         *(rules.eviction_faults(eviction) if eviction else ()),
@@ -350,6 +352,12 @@ def _rule_faults(document: dict[str, YamlValue], *, standalone: bool) -> list[tu
             f
             for i, e in entries.items()
             for f in rules.entry_faults(("models", i), e, standalone=standalone)
+        ),
+        *(
+            f
+            for i, (e, wrong) in broken.items()
+            for f in rules.entry_faults(("models", i), e, standalone=standalone)
+            if not _is_about(f[0], wrong)
         ),
         *rules.spanning_faults(named["nodeGroups"], named["models"], entries),
     ]
@@ -368,6 +376,29 @@ def _valid_items(model: type[T], value: YamlValue) -> dict[int, T]:
     items = value if isinstance(value, list) else []
     parts = {i: _validate(model, item)[0] for i, item in enumerate(items)}
     return {i: part for i, part in parts.items() if part is not None}
+
+
+def _broken_entries(value: YamlValue) -> dict[int, tuple[ModelEntry, frozenset[str]]]:
+    """Entries with wrong or missing keys, as if these were right; the rules hold for the others."""
+    items = value if isinstance(value, list) else []
+    broken = {}
+    for i, item in enumerate(items):
+        if isinstance(item, dict):
+            wrong = frozenset(str(path[0]) for path, _ in _validate(ModelEntry, item)[1] if path)
+            missing = frozenset(_STAND_INS) - frozenset(item)
+            kept = {key: v for key, v in item.items() if key not in wrong}
+            entry, _ = _validate(ModelEntry, {**_STAND_INS, **kept})
+            if entry is not None and (wrong or missing):
+                broken[i] = (entry, wrong | missing)
+    return broken
+
+
+def _is_about(path: Path, wrong: frozenset[str]) -> bool:
+    """Whether a rule's fault is about a key that is wrong, or about its absence."""
+    key = path[2] if len(path) > 2 else "revision"  # noqa: PLR2004 - models, index, key
+    if key == "revision":  # it is judged together with the URI
+        return bool(wrong & {"revision", "storageUri"})
+    return key in wrong
 
 
 def _names(value: YamlValue) -> dict[int, str]:

@@ -632,3 +632,39 @@ def test_a_good_catalog_has_no_notes() -> None:
 )
 def test_what_an_admin_should_know_is_a_note(text: str, note: str) -> None:
     assert [n for n in catalog_notes(read(text)) if n.startswith(note)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "mistakes"),
+    [
+        pytest.param(
+            {"fill": "Later", "storageUri": "ftp://x/y"},
+            ["models[0].fill", "models[0].storageUri"],
+            id="a word and a URI",
+        ),
+        pytest.param(
+            {"storageUri": ["x"], "revision": "v1", "endpoint": "nowhere"},
+            ["models[0].endpoint", "models[0].storageUri"],
+            id="a URI that is a list says nothing about the revision",
+        ),
+        pytest.param(
+            {"revision": {"a": "b"}, "namespaces": ["Chat"]},
+            ["models[0].namespaces[0]", "models[0].revision"],
+            id="a revision that is a mapping is not missing, too",
+        ),
+        pytest.param(
+            {"colour": "red", "namespaces": None, "allowPatterns": [""]},
+            ["models[0].allowPatterns[0]", "models[0].colour", "models[0].namespaces"],
+            id="an unknown key, no namespaces, an empty pattern",
+        ),
+    ],
+)
+def test_a_wrong_key_hides_no_other_mistake_of_its_entry(
+    keys: dict[str, object], mistakes: list[str]
+) -> None:
+    entry = {"name": "a", "storageUri": "hf://o/m", "revision": "v1", "namespaces": ["chat"]}
+    document = {"apiVersion": "larder.dev/v1alpha1", "kind": "Catalog", "models": [entry | keys]}
+    with pytest.raises(CatalogError) as caught:
+        read_catalog(json.dumps(document).encode(), standalone=True)
+    told = [problem.split(": ", 1)[1].split(" ", 1)[0] for problem in caught.value.problems]
+    assert sorted(told) == mistakes
