@@ -10,13 +10,13 @@ from typing import Final
 import yaml
 from rich.filesize import decimal
 
-from demo import admission, kubelet, tls
-from demo.admission import Admitted
+from demo import admission, tls
 from demo.processes import START_SECONDS, DemoError, Program
 from demo.report import DemoReport, ModelFigures, PodStart
 from demo.show import Show, Step
-from demo.source import Offer, Source, make_models, other_hub, own_bytes, own_hub
+from demo.source import Source, make_models, other_hub, own_hub
 from demo.stage import Stage, open_stage
+from demo.starts import Model, start_cold, start_from_cache, start_without_copy
 from larder.catalog import API_VERSION, KIND, Catalog, ModelEntry, read_catalog
 from larder.errors import CatalogError
 from larder.layout import MANIFEST, STATUS
@@ -41,15 +41,6 @@ class Asked:
     hub_url: str = ""
     repo_id: str = ""
     revision: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One model on its way: its offer and entry, its pod before and after."""
-
-    offer: Offer
-    entry: ModelEntry
-    pods: Admitted
 
 
 def play(asked: Asked, show: Show) -> DemoReport:
@@ -187,57 +178,6 @@ def admit_pods(source: Source, catalog: Catalog, stage: Stage) -> list[Model]:
             models.append(Model(offer, entry, pods))
         step.detail = ", ".join(sorted({model.pods.decision for model in models}))
     return models
-
-
-def start_cold(model: Model, source: Source, stage: Stage) -> PodStart:
-    """Run the pod's init container as KServe made it, then throw its files away."""
-    with stage.show.step(f"{model.offer.name}: start the pod as KServe made it") as step:
-        container = kubelet.lay_out(model.pods.before, stage.node, _pod(stage, model, "cold"))
-        start = _measured(container, source, stage)
-        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
-        shutil.rmtree(container.directory)
-    return start
-
-
-def start_from_cache(model: Model, source: Source, stage: Stage) -> tuple[PodStart, str]:
-    """Run it as the webhook changed it, and use the model that is there then."""
-    with stage.show.step(f"{model.offer.name}: start it as the webhook changed it") as step:
-        container = kubelet.lay_out(model.pods.after, stage.node, _pod(stage, model, "cached"))
-        start = _measured(container, source, stage)
-        if not container.message().startswith("hit"):
-            raise DemoError(f"the pod of {model.offer.name} was no hit", container.log())
-        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
-    with stage.show.step(f"{model.offer.name}: use the linked model") as step:
-        try:
-            step.detail = model.offer.check(container.models, stage.slot(model.entry.key))
-        except (ValueError, OSError) as error:
-            raise DemoError(f"the linked model does not work: {error}") from error
-    return start, step.detail
-
-
-def start_without_copy(model: Model, source: Source, stage: Stage) -> PodStart:
-    """Run the same pod on a node that Larder never saw: it starts as without Larder."""
-    with stage.show.step(
-        f"{model.offer.name}: start the changed pod on a node without a copy"
-    ) as step:
-        directory = _pod(stage, model, "uncached")
-        container = kubelet.lay_out(model.pods.after, stage.work / "empty-node", directory)
-        start = _measured(container, source, stage)
-        if not own_bytes(container.models):
-            raise DemoError(f"the pod of {model.offer.name} has no files of its own")
-        step.detail, step.seconds = f"{decimal(start.hub_bytes)} from the hub", start.seconds
-        shutil.rmtree(directory)
-    return start
-
-
-def _measured(container: kubelet.InitContainer, source: Source, stage: Stage) -> PodStart:
-    before_bytes = source.sent_bytes(container.models)
-    seconds = container.run(stage.interrupts)
-    return PodStart(round(seconds, 4), source.sent_bytes(container.models) - before_bytes)
-
-
-def _pod(stage: Stage, model: Model, how: str) -> Path:
-    return stage.work / "pods" / f"{model.entry.name}-{how}"
 
 
 def _figures(
