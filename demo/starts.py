@@ -1,4 +1,4 @@
-"""A pod's init container on a node, run and measured: as KServe made it, and as the webhook left it.
+"""A pod's init container on a node, run and measured: as KServe made it, or with a slot.
 
 Each start has a directory of its own; what was downloaded is thrown away at once, so that the demo
 takes no more of the disk than it says.
