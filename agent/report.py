@@ -7,16 +7,15 @@ from dataclasses import replace
 from agent.metrics import AgentMetrics
 from agent.planning.plan import Observation, Plan
 from agent.planning.statuses import slot_statuses
-from agent.planning.values import InodeUse, Inventory
+from agent.planning.values import PLACES, InodeUse, Inventory
 from agent.store.store import Store
 from larder.errors import LarderError
-from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Key
+from larder.layout import Key
 from larder.status import ModelState, SlotStatus
 from runtime.catalog_file import CatalogReading
 from runtime.logs import get_logger
 
 _log = get_logger()
-_PLACES = (SLOTS, STAGING, TRASH, QUARANTINE, "orphans")
 
 
 class Statuses:
@@ -120,12 +119,6 @@ class Reporter:
             self._inodes = seen.inventory.inodes
             used = Counter[str]()
             for inode in self._inodes:
-                used[_place_of(inode)] += inode.size_bytes
-            for place in _PLACES:
+                used[inode.place] += inode.size_bytes
+            for place in PLACES:
                 self._metrics.used_bytes.labels(place).set(used[place])
-
-
-def _place_of(inode: InodeUse) -> str:
-    """The first place that holds an inode, in the order in which bytes are worth most."""
-    places = {owner.partition("/")[0] for owner in inode.owners}
-    return next((place for place in _PLACES if place in places), "orphans")

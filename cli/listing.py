@@ -5,13 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from agent.planning.values import Disk, Finding, InodeUse, Inventory, SlotFacts, StagingFacts
+from agent.planning.values import (
+    ORPHANS,
+    Disk,
+    Finding,
+    InodeUse,
+    Inventory,
+    SlotFacts,
+    StagingFacts,
+)
 from larder.catalog import Catalog
 from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Key
 from larder.status import ModelState, SlotStatus
 
-_ORPHANS: Final = "orphans"
-_PLACES: Final = (SLOTS, STAGING, TRASH, QUARANTINE)
 _FILLING: Final = frozenset({ModelState.DOWNLOADING, ModelState.VERIFYING})
 _WHOLE_PERCENT: Final = 100
 _NO_STATUS: Final = SlotStatus(ModelState.ABSENT)
@@ -110,14 +116,13 @@ def usage_of(inodes: Iterable[InodeUse]) -> Usage:
     """The books of a root."""
     used = Counter[str]()
     for inode in inodes:
-        places = {owner.partition("/")[0] for owner in inode.owners}
-        used[next((p for p in _PLACES if p in places), _ORPHANS)] += inode.size_bytes
+        used[inode.place] += inode.size_bytes
     return Usage(
         content_bytes=used[SLOTS],
         staging_bytes=used[STAGING],
         trash_bytes=used[TRASH],
         quarantine_bytes=used[QUARANTINE],
-        orphan_bytes=used[_ORPHANS],
+        orphan_bytes=used[ORPHANS],
         total_bytes=used.total(),
     )
 

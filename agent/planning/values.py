@@ -7,15 +7,19 @@ finding, not an exception.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from larder.contract import FillFailure
-from larder.layout import Digest, Key, is_digest
+from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Digest, Key, is_digest
 from larder.manifest import Manifest, listing_fault
 from larder.status import ModelState, SlotStatus
 
 Owner = str
 """Who holds an inode: `slots/<key>`, `staging/<key>`, `trash/<name>` or `quarantine/<name>`."""
+
+ORPHANS: Final = "orphans"
+PLACES: Final = (SLOTS, STAGING, TRASH, QUARANTINE, ORPHANS)
+"""Where bytes are held, in the order in which they are worth keeping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ class InodeUse:
     size_bytes: int
     owners: frozenset[Owner]
     digest: Digest | None = None
+
+    @property
+    def place(self) -> str:
+        """The first of `PLACES` that holds it."""
+        held = {owner.partition("/")[0] for owner in self.owners}
+        return next((place for place in PLACES if place in held), ORPHANS)
 
 
 @dataclass(frozen=True, slots=True)
