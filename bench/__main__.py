@@ -4,7 +4,7 @@
 
     bench/results/latest.json    all figures of the last run, by benchmark
 
-Status 1 if a goal is missed or a benchmark fails; the figures are written all the same.
+A missed goal is a figure, told as it is; only a benchmark that fails ends this with status 1.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def goals_table(documents: Mapping[str, Document | None]) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all benchmarks; 1 if one misses its goals."""
+    """Run all benchmarks; 1 if one brought no figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Every benchmark.")
     parser.add_argument("--short", action="store_true", help="in a minute, with coarse figures")
     short = parser.parse_args(arguments).short
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     RESULTS.write_text(json.dumps({"short": short, **documents}, indent=2) + "\n")
     Console(width=160).print(goals_table(documents))
     print(f"all figures: {RESULTS.relative_to(REPOSITORY)}")
-    return 0 if all(document and document["met"] for document in documents.values()) else 1
+    return 0 if all(documents.values()) else 1
 
 
 if __name__ == "__main__":

