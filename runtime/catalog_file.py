@@ -65,9 +65,7 @@ class CatalogFile:
         except CatalogError as error:
             self._problems = error.problems
         changed = before != (self._catalog, self._problems)
-        return CatalogReading(
-            self._catalog, self._problems, self._notes, changed, self._document
-        )
+        return CatalogReading(self._catalog, self._problems, self._notes, changed, self._document)
 
     def _look(self) -> None:
         status = self._path.stat()  # before reading: a write in between is seen by the next poll
