@@ -8,7 +8,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Sequence
 
 import uvloop
 
@@ -24,6 +24,10 @@ from webhook.settings import Settings, read_settings, refuse
 from webhook.state import State
 
 _log = get_logger()
+
+
+class TaskEndedError(RuntimeError):
+    """A task of the program ended although nobody asked it to."""
 
 
 def main() -> None:
@@ -44,8 +48,8 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_serve(settings, listener, server, watch, state))
-        except ExceptionGroup as failures:
-            _log.exception("stopped by a failure", failures=[str(e) for e in failures.exceptions])
+        except Exception:  # noqa: BLE001 - the end of the program, whatever it was
+            _log.exception("stopped by a failure")
             raise SystemExit(1) from None
 
 
@@ -60,19 +64,28 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     watch.look()  # ready from the first request, if the catalog is good
-    async with asyncio.TaskGroup() as tasks:
-        for name, work in (
-            ("catalog watch", watch.run(stop)),
-            ("server", server.serve(sockets=[listener])),
-            ("stop", _stop_when_asked(stop, settings.stop_delay, server, state)),
-        ):
-            tasks.create_task(_supervised(name, work, stop), name=name)
+    work = {
+        "catalog watch": watch.run(stop),
+        "server": server.serve(sockets=[listener]),
+        "stop": _stop_when_asked(stop, settings.stop_delay, server, state),
+    }
+    await supervise([asyncio.create_task(w, name=name) for name, w in work.items()], stop)
 
 
-async def _supervised(name: str, work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    await work
-    if not stop.is_set():
-        raise RuntimeError(f"task {name!r} ended without being asked to")
+async def supervise(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Wait for all tasks; when one ends, the others are asked to, so that all is closed in order.
+
+    Raises what a task raised, or `TaskEndedError` for one that ended without being asked to.
+    """
+    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    was_asked = stop.is_set()
+    stop.set()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        task.result()
+    if not was_asked:
+        names = ", ".join(sorted(task.get_name() for task in ended))
+        raise TaskEndedError(f"ended without being asked to: {names}")
 
 
 async def _stop_when_asked(

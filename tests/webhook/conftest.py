@@ -166,9 +166,13 @@ class RunningWebhook:
         """The next log line of an event with these values; those before it are dropped."""
         wanted = {"event": event, **values}
         while True:
-            line = self.lines.get(timeout=PATIENCE_SECONDS)
+            line = self.wait_for_any()
             if wanted.items() <= {k: v for k, v in line.items() if k in wanted}.items():
                 return line
+
+    def wait_for_any(self) -> dict[str, Any]:
+        """The next log line."""
+        return self.lines.get(timeout=PATIENCE_SECONDS)
 
     def connect(self) -> HTTPSConnection:
         return HTTPSConnection(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from webhook.mutation import Operation, PatchError, apply_patch
 from webhook.mutation.patch import append, pointer
 
-DOCUMENT: Any = {"a": {"b": [1, {"c": 2}, 3]}, "x/y": 1, "m~n": 2, "": 3}
+DOCUMENT: Any = {"a": {"b": [1, {"c": 2}, 3]}, "x/y": 1, "m~n": 2, "~1": 3, "": 4}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ DOCUMENT: Any = {"a": {"b": [1, {"c": 2}, 3]}, "x/y": 1, "m~n": 2, "": 3}
         pytest.param(Operation("replace", "", []), id="replace the document"),
         pytest.param(Operation("remove", "/x~1y"), id="remove a member with a slash"),
         pytest.param(Operation("remove", "/m~0n"), id="remove a member with a tilde"),
+        pytest.param(Operation("remove", "/~01"), id="remove a member with an escape's look"),
         pytest.param(Operation("remove", "/"), id="remove the member without a name"),
         pytest.param(Operation("remove", "/a/b/0"), id="remove an item"),
         pytest.param(Operation("test", "/a/b/0", 1), id="test an item"),

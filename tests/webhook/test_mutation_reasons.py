@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Edit, DecisionReason]] = {
     "another endpoint": (variable("HF_ENDPOINT", "https://hub.example"), R.ENDPOINT_DIFFERS),
     "an endpoint from a Secret": (env(from_secret("HF_ENDPOINT")), R.ENDPOINT_UNKNOWN),
     "an endpoint of an odd type": (variable("HF_ENDPOINT", 5), R.ENDPOINT_UNKNOWN),
-    "an endpoint to expand": (variable("HF_ENDPOINT", "https://$(X)"), R.ENDPOINT_UNKNOWN),
+    "an endpoint to expand": (variable("HF_ENDPOINT", "https://$(X).example"), R.ENDPOINT_UNKNOWN),
     "an endpoint that is no URL": (variable("HF_ENDPOINT", "hub"), R.ENDPOINT_UNKNOWN),
     "an endpoint without a dot": (variable("HF_ENDPOINT", "http://hub:80"), R.ENDPOINT_UNKNOWN),
     "the last of two variables counts": (

@@ -118,6 +118,37 @@ def test_what_somebody_took_away_is_put_back(
     assert rewritten(damaged, view) == complete
 
 
+@pytest.mark.parametrize(
+    "copy_of_ours",
+    [
+        pytest.param(
+            lambda pod: pod["spec"]["volumes"].append(pod["spec"]["volumes"][-1]), id="a volume"
+        ),
+        pytest.param(
+            lambda pod: initializer(pod)["volumeMounts"].append(mount(QWEN_KEY)), id="a mount"
+        ),
+        pytest.param(
+            lambda pod: initializer(pod)["volumeMounts"][-1].update(readOnly=False),
+            id="a mount to write",
+        ),
+        pytest.param(
+            lambda pod: pod["spec"]["containers"].append(
+                {"name": "spy", "volumeMounts": [mount(QWEN_KEY)]}
+            ),
+            id="a mount of somebody who has no model",
+        ),
+    ],
+)
+def test_what_looks_like_ours_and_is_not_is_never_used(
+    copy_of_ours: Callable[[Pod], object], pod: Pod, view: View
+) -> None:
+    forged = rewritten(pod, view)
+    copy_of_ours(forged)
+    decision = decide(AdmissionRequest(forged, "chat"), view)
+    assert decision.reason is DecisionReason.CUSTOM_STORAGE_CONTAINER
+    assert decision.operations == ()
+
+
 def test_forged_variables_are_replaced_each(pod: Pod, view: View) -> None:
     initializer(pod)["env"] = [
         {"name": "LARDER_FALLBACK", "value": "/bin/evil"},

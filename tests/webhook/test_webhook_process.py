@@ -124,6 +124,19 @@ def test_it_is_alive_ready_and_measured(webhook: Any, review: Callable[[str], An
     assert float(figures["larder_webhook_request_seconds_count"]) >= 1
 
 
+def test_a_client_that_hangs_up_in_the_middle_leaves_no_trace(webhook: Any) -> None:
+    connection = webhook.connect()
+    connection.putrequest("POST", "/mutate-pods")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders(b"{")
+    connection.close()
+    webhook.post(b"{")
+    levels = set()
+    while (line := webhook.wait_for_any())["event"] != "malformed review":
+        levels.add(line["level"])
+    assert "error" not in levels
+
+
 def test_other_paths_and_methods_are_not_served(webhook: Any) -> None:
     assert webhook.get("/mutate-pods")[0] == 405
     assert webhook.get("/docs")[0] == 404
