@@ -15,12 +15,13 @@ import uvloop
 from runtime.catalog_file import CatalogFile
 from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
+from runtime.settings import read_settings, refuse
 from webhook.app import create_app
 from webhook.catalog_watch import CatalogWatch
 from webhook.metrics import Metrics
 from webhook.mutation import View
 from webhook.serving import Server, ServingError, open_listener, server_config
-from webhook.settings import Settings, read_settings, refuse
+from webhook.settings import PROGRAM, Settings
 from webhook.state import State
 
 _log = get_logger()
@@ -32,7 +33,7 @@ class TaskEndedError(RuntimeError):
 
 def main() -> None:
     """The program."""
-    settings = read_settings(sys.argv[1:])
+    settings = read_settings(Settings, PROGRAM, sys.argv[1:])
     configure_logs("webhook", level=settings.log_level)
     state = State(View(None, settings.cache_root, settings.volume_mode))
     metrics = Metrics()
@@ -41,7 +42,7 @@ def main() -> None:
         config = server_config(app, settings.tls_cert, settings.tls_key)
         listener = open_listener(settings.host, settings.port)
     except ServingError as error:
-        refuse(str(error))
+        refuse(PROGRAM, str(error))
     port = listener.getsockname()[1]
     server = Server(config, lambda: _log.info("ready to serve", host=settings.host, port=port))
     watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)

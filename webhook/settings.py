@@ -1,20 +1,15 @@
 """The webhook's settings: one declaration each, as a flag and as a variable `LARDER_WEBHOOK_…`."""
 
-import argparse
-import sys
-from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Literal, NoReturn
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from larder.layout import DEFAULT_ROOT
 from webhook.mutation import VolumeMode
 
 PROGRAM: Final = "larder-webhook"
-_DESCRIPTION: Final = "Points the pods of KServe's predictors at the models their node has cached."
 
 
 def _usable_root(root: PurePosixPath) -> PurePosixPath:
@@ -24,7 +19,7 @@ def _usable_root(root: PurePosixPath) -> PurePosixPath:
 
 
 class Settings(BaseSettings):
-    """What the webhook can be told."""
+    """Points the pods of KServe's predictors at the models their node has cached."""
 
     model_config = SettingsConfigDict(
         env_prefix="LARDER_WEBHOOK_",
@@ -58,41 +53,3 @@ class Settings(BaseSettings):
     def volume_mode(self) -> VolumeMode:
         """`volumes` as the decision takes it."""
         return VolumeMode(self.volumes)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        refuse(message)
-
-
-def refuse(message: str) -> NoReturn:
-    """End the program over wrong use: one sentence, exit status 2."""
-    print(f"{PROGRAM}: {message}; see {PROGRAM} --help", file=sys.stderr)  # noqa: T201 - no log yet
-    raise SystemExit(2)
-
-
-def read_settings(arguments: Sequence[str]) -> Settings:
-    """The settings from flags, then from variables. Wrong ones end the program."""
-    parser = _Parser(prog=PROGRAM, description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('larder')}")
-    source = CliSettingsSource[argparse.ArgumentParser](Settings, root_parser=parser)
-    try:
-        return CliApp.run(Settings, list(arguments), cli_settings_source=source)
-    except ValidationError as error:
-        refuse("; ".join(_sentences(error)))
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    return [
-        f"--{str(fault['loc'][0]).replace('_', '-')} {_clause(fault['type'], fault['msg'])}"
-        for fault in error.errors(include_url=False, include_input=False)
-    ]
-
-
-def _clause(fault: str, message: str) -> str:
-    if fault == "missing":
-        return "is required"
-    clause = message.removeprefix("Value error, ").removeprefix("Input ")
-    return clause[:1].lower() + clause[1:]

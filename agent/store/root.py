@@ -27,6 +27,7 @@ from larder.layout import (
     LAYOUT_FILE,
     LOCK_FILE,
     SCHEMA,
+    SLOTS,
     TOP_DIRECTORIES,
     parse_layout,
 )
@@ -206,8 +207,9 @@ def _refuse_layout(path: Path, data: bytes) -> None:
 
 
 def _refuse_foreign(path: Path, found: Collection[str]) -> None:
-    # A first start that was killed leaves the lock, and perhaps half a layout.
-    ours = {LOCK_FILE, _LOST_AND_FOUND}
+    # A first start that was killed leaves the lock, and perhaps half a layout. A pod that came to
+    # this node before any agent made its slot's directory (DirectoryOrCreate).
+    ours = {LOCK_FILE, _LOST_AND_FOUND, SLOTS}
     foreign = [name for name in found if name not in ours and not at.is_temporary(name)]
     if foreign:
         raise CacheRootError(

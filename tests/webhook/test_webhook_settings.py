@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 
 from larder.contract import DecisionReason
+from runtime.settings import read_settings
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
 from webhook.serving import ServingError, open_listener, server_config
-from webhook.settings import read_settings
+from webhook.settings import PROGRAM, Settings
 
 NEEDED = ("--catalog", "c.yaml", "--tls-cert", "t.crt", "--tls-key", "t.key")
 
 
 def test_the_defaults_are_those_of_a_standalone_webhook() -> None:
-    settings = read_settings(NEEDED)
+    settings = read_settings(Settings, PROGRAM, NEEDED)
     assert settings.catalog == Path("c.yaml")
     assert settings.cache_root == PurePosixPath("/var/lib/larder")
     assert settings.volume_mode is VolumeMode.HOST_PATH
@@ -25,7 +26,7 @@ def test_the_defaults_are_those_of_a_standalone_webhook() -> None:
 def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LARDER_WEBHOOK_PORT", "1234")
     monkeypatch.setenv("LARDER_WEBHOOK_VOLUMES", "ByNamespace")
-    settings = read_settings((*NEEDED, "--port", "4321"))
+    settings = read_settings(Settings, PROGRAM, (*NEEDED, "--port", "4321"))
     assert (settings.port, settings.volume_mode) == (4321, VolumeMode.BY_NAMESPACE)
 
 
@@ -59,7 +60,7 @@ def test_wrong_use_gets_one_sentence_and_status_2(
     flags: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        read_settings(flags)
+        read_settings(Settings, PROGRAM, flags)
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(f"larder-webhook: {sentence}")
@@ -71,7 +72,7 @@ def test_help_names_every_setting_and_version_the_program(
 ) -> None:
     for flag, text in (("--help", "--cache-root"), ("--version", "larder-webhook ")):
         with pytest.raises(SystemExit) as ended:
-            read_settings([flag])
+            read_settings(Settings, PROGRAM, [flag])
         assert ended.value.code == 0
         assert text in capsys.readouterr().out
 

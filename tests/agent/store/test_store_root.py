@@ -15,6 +15,7 @@ from agent.planning.values import Disk
 from agent.store import at
 from agent.store.inventory import scan
 from agent.store.root import CacheRoot
+from agent.store.store import Store
 from larder.errors import CacheRootError
 from larder.layout import CURRENT
 from runtime.clock import ManualClock
@@ -35,6 +36,14 @@ def test_a_fresh_filesystem_with_lost_and_found_will_do(tmp_path: Path) -> None:
     (tmp_path / "root" / "lost+found").mkdir(parents=True)
     with open_root(tmp_path / "root") as root:
         assert scan(root.fd).findings == ()
+
+
+def test_slots_that_pods_made_before_the_first_agent_came_are_taken_over(tmp_path: Path) -> None:
+    slot = tmp_path / "root" / "slots" / ("a" * 16)
+    slot.mkdir(parents=True)  # the kubelet's DirectoryOrCreate, on a node without an agent
+    with open_root(tmp_path / "root") as root:
+        assert Store(root).recover() == ()
+    assert slot.is_dir()
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
