@@ -321,3 +321,16 @@ def test_what_frees_nothing_does_not_go_for_a_threshold() -> None:
         {A: ready((1, 950)), C: ready((1, 950))}, {}, (inode(1, 950, f"slots/{A}", f"slots/{C}"),)
     )
     assert make_plan(observe(wishes(Wanted(C, "c")), inventory)).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("owners", "place"),
+    [
+        pytest.param({f"trash/{A}.aside", f"slots/{B}"}, "slots", id="content is worth most"),
+        pytest.param({f"trash/{A}.aside", f"staging/{B}"}, "staging", id="then what becomes it"),
+        pytest.param({"quarantine/x"}, "quarantine", id="damage kept for a look"),
+        pytest.param(set(), "orphans", id="nobody links the blob"),
+    ],
+)
+def test_an_inode_is_booked_where_it_is_worth_most(owners: set[str], place: str) -> None:
+    assert InodeUse(1, frozenset(owners)).place == place
