@@ -1,0 +1,156 @@
+"""What a node tells the cluster: one JSON document in a ConfigMap of its own.
+
+    larder-node-<node>   data: {"report.json": …}
+
+    {"version": 1, "node": "gpu-7", "budgetBytes": 1, "usedBytes": 1, "diskBytes": 1,
+     "diskAvailableBytes": 1, "catalogProblems": [], "models": [{"key": "…", "name": "…",
+     "state": "Downloading", "reason": null, "message": null, "revision": "…", "bytesDone": 1,
+     "bytesTotal": 2, "rateBytesPerSecond": 1, "etaSeconds": 1}]}
+
+Admins and the webhook read it; tenants cannot. Readers ignore keys they do not know and take
+another version for no report. A report is written when a state changes, and otherwise, for bytes
+and rates alone, at most every `PROGRESS_SECONDS`.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from larder.layout import Key, is_key
+from larder.status import ModelState
+
+VERSION: Final = 1
+DATA_KEY: Final = "report.json"
+PROGRESS_SECONDS: Final = 30.0
+NODE_NAME_MAX: Final = 241  # 253, the longest name of a ConfigMap, less the prefix
+_PREFIX: Final = "larder-node-"
+
+
+def config_map_name(node: str) -> str:
+    """The name of a node's ConfigMap. Raises `ValueError` for a node whose name is too long."""
+    if len(node) > NODE_NAME_MAX:
+        raise ValueError(
+            f"node name {node[:40]!r}… has {len(node)} characters; accepted: up to {NODE_NAME_MAX}"
+        )
+    return _PREFIX + node
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model of a node. `message` is the sentence of the last failure."""
+
+    key: Key
+    name: str | None
+    state: ModelState
+    reason: str | None = None
+    message: str | None = None
+    revision: str | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rate_bytes_per_second: int = 0
+    eta_seconds: int | None = None
+
+    @property
+    def settled(self) -> "ModelReport":
+        """The same without what only moves while a fill does."""
+        return replace(self, bytes_done=0, rate_bytes_per_second=0, eta_seconds=None)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node. `models` are sorted by key."""
+
+    node: str
+    budget_bytes: int = 0
+    used_bytes: int = 0
+    disk_bytes: int = 0
+    disk_available_bytes: int = 0
+    catalog_problems: tuple[str, ...] = ()
+    models: tuple[ModelReport, ...] = ()
+
+    def text(self) -> str:
+        """The document, one line of JSON."""
+        document = {
+            "version": VERSION,
+            "node": self.node,
+            "budgetBytes": self.budget_bytes,
+            "usedBytes": self.used_bytes,
+            "diskBytes": self.disk_bytes,
+            "diskAvailableBytes": self.disk_available_bytes,
+            "catalogProblems": list(self.catalog_problems),
+            "models": [_model(m) for m in self.models],
+        }
+        return json.dumps(document)
+
+
+def is_due(before: NodeReport | None, now: NodeReport, since_seconds: float) -> bool:
+    """Whether a report is to be written `since_seconds` after the one that was written last.
+
+    Free bytes of the disk alone are no news: others write there, too.
+    """
+    if before is None or _settled(before) != _settled(now):
+        return True
+    moved = replace(before, disk_available_bytes=0) != replace(now, disk_available_bytes=0)
+    return moved and since_seconds >= PROGRESS_SECONDS
+
+
+def _settled(report: NodeReport) -> NodeReport:
+    models = tuple(m.settled for m in report.models)
+    return replace(report, models=models, used_bytes=0, disk_available_bytes=0)
+
+
+def _model(m: ModelReport) -> dict[str, object]:
+    return {
+        "key": m.key,
+        "name": m.name,
+        "state": m.state.value,
+        "reason": m.reason,
+        "message": m.message,
+        "revision": m.revision,
+        "bytesDone": m.bytes_done,
+        "bytesTotal": m.bytes_total,
+        "rateBytesPerSecond": m.rate_bytes_per_second,
+        "etaSeconds": m.eta_seconds,
+    }
+
+
+def parse_node_report(text: str) -> NodeReport | None:
+    """Read a report; None if it is torn, of another version, or says what none can."""
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        if raw["version"] != VERSION:
+            return None
+        return NodeReport(
+            node=str(raw["node"]),
+            budget_bytes=int(raw["budgetBytes"]),
+            used_bytes=int(raw["usedBytes"]),
+            disk_bytes=int(raw["diskBytes"]),
+            disk_available_bytes=int(raw["diskAvailableBytes"]),
+            catalog_problems=tuple(str(p) for p in raw["catalogProblems"]),
+            models=tuple(_parse_model(m) for m in raw["models"]),
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _parse_model(raw: dict[str, Any]) -> ModelReport:
+    key = raw["key"]
+    if not isinstance(key, str) or not is_key(key):
+        raise ValueError(f"{key!r} is not a key")
+    eta = raw["etaSeconds"]
+    return ModelReport(
+        key=Key(key),
+        name=_text(raw["name"]),
+        state=ModelState(raw["state"]),
+        reason=_text(raw["reason"]),
+        message=_text(raw["message"]),
+        revision=_text(raw["revision"]),
+        bytes_done=int(raw["bytesDone"]),
+        bytes_total=int(raw["bytesTotal"]),
+        rate_bytes_per_second=int(raw["rateBytesPerSecond"]),
+        eta_seconds=None if eta is None else int(eta),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,117 @@
+"""What a node tells the cluster survives its document, and is told no more often than it must."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from larder.layout import Key
+from larder.node_report import (
+    ModelReport,
+    NodeReport,
+    config_map_name,
+    is_due,
+    parse_node_report,
+)
+from larder.status import ModelState
+
+KEY = Key("a" * 16)
+MODEL = ModelReport(KEY, "llama", ModelState.DOWNLOADING, None, None, "c" * 40, 5, 10, 1, 5)
+REPORT = NodeReport("gpu-7", 100, 50, 1000, 400, (), (MODEL,))
+
+texts = st.none() | st.text(max_size=20)
+counts = st.integers(0, 2**60)
+models = st.builds(
+    ModelReport,
+    st.integers(0, 2**64 - 1).map(lambda n: Key(f"{n:016x}")),
+    texts,
+    st.sampled_from(ModelState),
+    texts,
+    texts,
+    texts,
+    counts,
+    counts,
+    counts,
+    st.none() | counts,
+)
+reports = st.builds(
+    NodeReport,
+    st.text(max_size=20),
+    counts,
+    counts,
+    counts,
+    counts,
+    st.lists(st.text(max_size=20), max_size=3).map(tuple),
+    st.lists(models, max_size=3).map(tuple),
+)
+
+
+@given(reports)
+def test_a_report_survives_its_document(report: NodeReport) -> None:
+    assert parse_node_report(report.text()) == report
+
+
+def changed(**keys: Any) -> str:
+    return json.dumps(json.loads(REPORT.text()) | keys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("[]", id="no object"),
+        pytest.param(changed(version=2), id="another version"),
+        pytest.param(changed(models=[{}]), id="a model without keys"),
+        pytest.param(REPORT.text().replace(KEY, "../../etc"), id="a key that is none"),
+        pytest.param(REPORT.text().replace(f'"{KEY}"', "7"), id="a key that is a number"),
+        pytest.param(REPORT.text().replace("Downloading", "Melting"), id="an unknown state"),
+        pytest.param("[" * 50_000, id="fifty thousand brackets"),
+    ],
+)
+def test_what_is_no_report_is_none(text: str) -> None:
+    assert parse_node_report(text) is None
+
+
+def test_keys_of_later_versions_are_ignored() -> None:
+    assert parse_node_report(changed(colour="red")) == REPORT
+
+
+def test_the_longest_node_name_fits_a_config_map_and_one_more_is_refused() -> None:
+    assert config_map_name("n") == "larder-node-n"
+    assert len(config_map_name("n" * 241)) == 253
+    with pytest.raises(ValueError, match="has 242 characters; accepted: up to 241"):
+        config_map_name("n" * 242)
+
+
+MOVED = replace(REPORT, used_bytes=60, models=(replace(MODEL, bytes_done=6, eta_seconds=4),))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "since_seconds", "due"),
+    [
+        pytest.param(None, REPORT, 0.0, True, id="the first one"),
+        pytest.param(REPORT, REPORT, 1e9, False, id="nothing changed"),
+        pytest.param(REPORT, MOVED, 29.0, False, id="bytes moved just now"),
+        pytest.param(REPORT, MOVED, 30.0, True, id="bytes moved for half a minute"),
+        pytest.param(
+            REPORT, replace(REPORT, disk_available_bytes=1), 1e9, False, id="others fill the disk"
+        ),
+        pytest.param(
+            REPORT,
+            replace(REPORT, models=(replace(MODEL, state=ModelState.READY),)),
+            0.0,
+            True,
+            id="a state changed",
+        ),
+        pytest.param(
+            REPORT, replace(REPORT, catalog_problems=("bad",)), 0.0, True, id="the catalog is bad"
+        ),
+    ],
+)
+def test_states_are_told_at_once_and_progress_seldom(
+    before: NodeReport | None, now: NodeReport, since_seconds: float, due: bool
+) -> None:
+    assert is_due(before, now, since_seconds) is due
