@@ -247,7 +247,7 @@ class _Planner:
                 return False
             victims.append(victim)
         for victim in self.ledger.needed_of(wanted.key, victims):
-            self._evict(victim, EvictReason.ROOM_NEEDED)
+            self._evict(victim, EvictReason.ROOM_NEEDED, filling=wanted.key)
         return True
 
     def _victims_for(self, wanted: Wanted) -> list[Key]:
@@ -301,15 +301,15 @@ class _Planner:
         keys = {*self.seen.inventory.slots, *self.seen.inventory.staging} - busy
         return sorted(k for k in keys if not self.ledger.is_evicted(k))
 
-    def _evict(self, key: Key, reason: EvictReason) -> None:
-        size_bytes = self.ledger.freed_bytes([key])
+    def _evict(self, key: Key, reason: EvictReason, filling: Key | None = None) -> None:
+        size_bytes = self.ledger.freed_bytes([key], filling)
         if self.seen.in_use is None:
             self._defer(key, DeferReason.PODS_UNKNOWN, size_bytes)
         elif key in self.seen.in_use:
             self._defer(key, DeferReason.IN_USE, size_bytes)
         else:
             self.actions.append(Evict(key, reason, size_bytes))
-            self.ledger.evict(key)
+            self.ledger.evict(key, filling)
 
     def _defer(self, key: Key, reason: DeferReason, size_bytes: int | None = None) -> None:
         if size_bytes is None:

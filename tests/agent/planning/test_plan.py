@@ -334,3 +334,40 @@ def test_what_frees_nothing_does_not_go_for_a_threshold() -> None:
 )
 def test_an_inode_is_booked_where_it_is_worth_most(owners: set[str], place: str) -> None:
     assert InodeUse(1, frozenset(owners)).place == place
+
+
+def shared_by_two_revisions(budget: int) -> Observation:
+    """B, unlisted, holds 60 bytes that A, 60 + 35 bytes, is to have, too."""
+    inventory = Inventory(
+        {B: ready((1, 60))}, staged(a=listing((1, 60), (2, 35))), (inode(1, 60, f"slots/{B}"),)
+    )
+    return observe(wishes(Wanted(A, "a"), budget=budget), inventory)
+
+
+def test_room_is_not_made_by_evicting_contents_that_the_fill_itself_needs() -> None:
+    plan = make_plan(shared_by_two_revisions(budget=90))
+    assert plan.deferred == (Deferred(A, DeferReason.BUDGET_EXCEEDED, 35),)
+    assert plan.actions == ()
+
+
+def test_contents_that_a_fill_counts_on_are_no_room_for_another() -> None:
+    inventory = Inventory(
+        {B: ready((1, 60))},
+        staged(a=listing((1, 60), (2, 35)), c=listing((3, 50))),
+        (inode(1, 60, f"slots/{B}"),),
+    )
+    wanted = wishes(Wanted(A, "a", priority=1), Wanted(C, "c"), budget=100)
+    plan = make_plan(observe(wanted, inventory))
+    assert [a for a in plan.actions if isinstance(a, Fill)] == [Fill(A, 35)]
+    assert plan.deferred == (Deferred(C, DeferReason.BUDGET_EXCEEDED, 50),)
+
+
+def test_contents_that_a_fill_in_flight_took_over_from_an_evicted_model_are_charged_to_it() -> None:
+    stagings = staged(a=listing((1, 60), (2, 35)), c=listing((3, 50)))
+    filling = {A: FillProgress(A, ModelState.DOWNLOADING, 35, bytes_done=60, bytes_total=95)}
+    seen = observe(
+        wishes(Wanted(A, "a"), Wanted(C, "c"), budget=100),
+        Inventory({}, stagings, (inode(1, 60, f"staging/{A}"),)),
+        in_flight=filling,
+    )
+    assert make_plan(seen).deferred == (Deferred(C, DeferReason.BUDGET_EXCEEDED, 50),)
