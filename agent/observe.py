@@ -12,7 +12,7 @@ from agent.store.inventory import scan
 from agent.store.root import CacheRoot
 from larder.layout import Key
 from larder.status import SlotStatus
-from runtime.catalog_file import CatalogFile, CatalogReading
+from runtime.catalog_source import CatalogReading, CatalogSource
 from runtime.clock import Clock
 
 
@@ -21,7 +21,7 @@ class Surroundings:
     """What the observer looks at."""
 
     root: CacheRoot
-    catalog: CatalogFile
+    catalog: CatalogSource
     fills: Fills
     pods: Pods
     node: Node

@@ -12,7 +12,7 @@ from agent.store.store import Store
 from larder.errors import LarderError
 from larder.layout import Key
 from larder.status import ModelState, SlotStatus
-from runtime.catalog_file import CatalogReading
+from runtime.catalog_source import CatalogReading
 from runtime.logs import get_logger
 
 _log = get_logger()

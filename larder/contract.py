@@ -14,6 +14,11 @@ CONTRACT_VERSION: Final = "1"
 
 # --- names in Kubernetes ------------------------------------------------------------------------
 
+SYSTEM_NAMESPACE: Final = "larder-system"  # Larder's programs, the catalog, the nodes' reports
+CREDENTIALS_NAMESPACE: Final = "larder-credentials"  # the Secrets of entries, and nothing else
+CATALOG_CONFIG_MAP: Final = "larder-catalog"
+CATALOG_DATA_KEY: Final = "catalog.yaml"
+
 STORAGE_INITIALIZER: Final = "storage-initializer"  # the container KServe adds (fact T4)
 CACHE_OPT_OUT: Final = "larder.dev/cache"  # label or annotation; the value below opts out
 CACHE_DISABLED: Final = "disabled"

@@ -1,8 +1,7 @@
-"""The catalog as a file that changes under us: the last good one stays in force.
+"""The catalog as a file.
 
-A ConfigMap mount is a link that is swapped, so what is compared is the resolved file's inode, time
-and size. A file that is gone, unreadable or bad is told of and changes nothing else; before the
-first good one the catalog is unknown (None), which is not the same as empty.
+What is compared is the resolved file's inode, time and size: a ConfigMap mount is a link that is
+swapped.
 """
 
 import os
@@ -10,27 +9,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from larder.catalog import Catalog, read_catalog
-from larder.catalog_rules import catalog_notes
+from larder.catalog import Catalog
 from larder.errors import CatalogError
 from larder.yaml_tree import MAX_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogReading:
-    """What the file says now. `catalog` is the last good one, None while there was none.
-
-    `problems` are those of the newest edit, empty when it is good; `notes` are what the admin of
-    the catalog in force should know. `changed` is whether this poll found something new: another
-    catalog or other problems. `document` is what the catalog in force was read from, empty if it
-    was handed in.
-    """
-
-    catalog: Catalog | None
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    changed: bool = False
-    document: bytes = b""
+from runtime.catalog_source import CatalogSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,44 +22,29 @@ class _Fingerprint:
     size_bytes: int
 
 
-class CatalogFile:
-    """Reads a catalog again whenever its file changed."""
+class CatalogFile(CatalogSource):
+    """A catalog in a file: one stat when nothing changed."""
 
     def __init__(
         self, path: Path, *, standalone: bool = True, last_good: Catalog | None = None
     ) -> None:
+        super().__init__(standalone=standalone, last_good=last_good)
         self._path = path
-        self._standalone = standalone
-        self._catalog = last_good
-        self._problems: tuple[str, ...] = ()
-        self._notes = catalog_notes(last_good) if last_good else ()
-        self._document = b""
         self._seen: _Fingerprint | None = None
 
-    def poll(self) -> CatalogReading:
-        """Look at the file: one stat when nothing changed. Never raises for a bad file."""
-        before = (self._catalog, self._problems)
+    def _newest(self) -> bytes | None:
         try:
-            self._look()
+            status = self._path.stat()  # before reading: a later write is seen by the next poll
+            fingerprint = _Fingerprint(status.st_ino, status.st_mtime_ns, status.st_size)
+            if fingerprint == self._seen:
+                return None
+            data = self._read(status)
         except OSError as error:
             self._seen = None
-            self._problems = (f"{self._path}: {error.strerror or 'cannot be read'}",)
-        except CatalogError as error:
-            self._problems = error.problems
-        changed = before != (self._catalog, self._problems)
-        return CatalogReading(self._catalog, self._problems, self._notes, changed, self._document)
-
-    def _look(self) -> None:
-        status = self._path.stat()  # before reading: a write in between is seen by the next poll
-        fingerprint = _Fingerprint(status.st_ino, status.st_mtime_ns, status.st_size)
-        if fingerprint == self._seen:
-            return
-        data = self._read(status)
+            problem = f"{self._path}: {error.strerror or 'cannot be read'}"
+            raise CatalogError((problem,)) from error
         self._seen = fingerprint  # a bad file, too, is read once only
-        self._catalog = read_catalog(data, standalone=self._standalone)
-        self._document = data
-        self._problems = ()
-        self._notes = catalog_notes(self._catalog)
+        return data
 
     def _read(self, status: os.stat_result) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer

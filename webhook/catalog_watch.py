@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from larder.matching import CatalogIndex
-from runtime.catalog_file import CatalogFile, CatalogReading
+from runtime.catalog_source import CatalogReading, CatalogSource
 from runtime.logs import get_logger
 from webhook.metrics import Metrics
 from webhook.state import State
@@ -20,7 +20,7 @@ _log = get_logger()
 class CatalogWatch:
     """Polls the catalog's file and replaces the view's index."""
 
-    def __init__(self, file: CatalogFile, state: State, metrics: Metrics) -> None:
+    def __init__(self, file: CatalogSource, state: State, metrics: Metrics) -> None:
         self._file = file
         self._state = state
         self._metrics = metrics
