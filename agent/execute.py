@@ -5,6 +5,7 @@ and the rest of the plan is left to the next one: it was made for room that is n
 """
 
 import random
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from agent.credentials import token_of
@@ -61,7 +62,7 @@ class Executor:
                 case Cancel():
                     self._tools.fills.cancel(action.key)
                 case Evict():
-                    if not self._evict(action, seen):
+                    if not self._evict(action, seen, _counted_on(plan, seen)):
                         break
                 case Publish():
                     self._publish(action.key)
@@ -151,7 +152,7 @@ class Executor:
             seconds=round(seconds, 3),
         )
 
-    def _evict(self, action: Evict, seen: Observation) -> bool:
+    def _evict(self, action: Evict, seen: Observation, keep: frozenset[Digest]) -> bool:
         """Hide, then look, then delete: looking first would lose a race with a starting pod."""
         tools, key = self._tools, action.key
         slot = seen.inventory.slots.get(key)
@@ -164,7 +165,7 @@ class Executor:
                 if tools.pods.uses(key):
                     tools.store.put_back(key)
                     return False
-                freed_bytes += tools.store.evict_aside(key)
+                freed_bytes += tools.store.evict_aside(key, keep)
             except BaseException:
                 tools.store.put_back(key)
                 raise
@@ -172,7 +173,9 @@ class Executor:
         if seen.wishes is None or key not in seen.wishes.wanted:
             tools.store.remove_slot(key)
             tools.statuses.forget(key)
-        freed_bytes += tools.store.collect_blobs(_listed_digests(seen.inventory, without=key))
+        freed_bytes += tools.store.collect_blobs(
+            _listed_digests(seen.inventory, seen.inventory.staging.keys() - {key})
+        )
         tools.metrics.evictions.labels(str(action.reason)).inc()
         _log.info(
             "model evicted",
@@ -184,12 +187,18 @@ class Executor:
         return True
 
 
-def _listed_digests(inventory: Inventory, without: Key) -> frozenset[Digest]:
-    """Contents that some staging is about to link: no orphans yet."""
+def _counted_on(plan: Plan, seen: Observation) -> frozenset[Digest]:
+    """Contents that fills of this plan and those in flight were not promised: they will link."""
+    filling = {action.key for action in plan.actions if isinstance(action, Fill)}
+    return _listed_digests(seen.inventory, filling | seen.in_flight.keys())
+
+
+def _listed_digests(inventory: Inventory, keys: AbstractSet[Key]) -> frozenset[Digest]:
+    """Contents that some stagings are about to link: no orphans yet."""
     return frozenset(
         file.sha256
         for key, staging in inventory.staging.items()
-        if staging.listing and key != without
+        if staging.listing and key in keys
         for file in staging.listing.files
         if file.sha256
     )

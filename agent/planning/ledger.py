@@ -120,7 +120,7 @@ class Ledger:
         return used + sum(self._promise_bytes(key) for key in keys)
 
     def _promise_bytes(self, key: Key) -> int:
-        """What a fill is charged: what it linked becomes its own when the last other holder goes."""
+        """What a fill is charged: links become its own when the last other holder goes."""
         return max(self._promised.get(key, 0), self.reservation_bytes(key))
 
     def _contents(self, key: Key) -> list[tuple[Digest | str, int]]:

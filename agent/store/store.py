@@ -153,8 +153,10 @@ class Store:
             _sync(slot_fd, trash_fd)
             return True
 
-    def evict_aside(self, key: Key) -> int:
+    def evict_aside(self, key: Key, keep: frozenset[Digest] = frozenset()) -> int:
         """trash/<key>.aside → nothing. Returns the bytes freed (what others link stays).
+
+        `keep` are contents that a fill is about to link: their blobs stay, too.
 
         The decision is one rename to a name that `recover` never puts back; then manifest and
         quarantine marker go, the tree, and those of its blobs that nobody else links.
@@ -167,8 +169,8 @@ class Store:
             at.unlink(slot_fd, MANIFEST)
             at.unlink(slot_fd, QUARANTINED)
             at.sync_directory(slot_fd)
-            digests = [f.sha256 for f in manifest.files] if manifest else []
-            return trash.remove(self._fd, evicted) + blobs.collect(self._fd, digests)
+            digests = {f.sha256 for f in manifest.files} if manifest else set()
+            return trash.remove(self._fd, evicted) + blobs.collect(self._fd, digests - keep)
 
     def collect_blobs(self, keep: frozenset[Digest]) -> int:
         """Remove blobs that no tree links and nobody wants. Returns the bytes freed."""

@@ -463,3 +463,21 @@ def test_an_empty_content_planted_in_a_slot_is_moved_away_and_the_model_is_fille
     write_catalog(catalog, hub, "a")
     agent.settle()
     assert agent.content(a) == FILES
+
+
+def test_a_new_revision_links_what_the_evicted_one_held_instead_of_fetching_it_again(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    defaults = "{eviction: {minAge: 0s, highThresholdPercent: 51, lowThresholdPercent: 1}}"
+    agent = Agent(agent.root, catalog, Share(size_bytes=100_000))
+    write_catalog(catalog, hub, "a", defaults=defaults)
+    agent.settle()
+    before = key(hub, "a")
+    newer = {**FILES, "new.json": b"n" * 2000}
+    hub.repos["acme/a"].commit(newer)
+    write_catalog(catalog, hub, "a", defaults=defaults)
+    requests = len(hub.requests)
+    agent.settle()
+    assert agent.content(key(hub, "a")) == newer
+    assert not (agent.root.path / "slots" / before).exists()
+    assert not any("safetensors" in request.path for request in hub.requests[requests:])

@@ -165,6 +165,7 @@ def test_plans_come_to_rest_and_keep_every_promise(drawn: tuple[FakeNode, Wishes
         promised = sum(fill.reserved_bytes for fill in node.in_flight.values())
         assert node.used_bytes() + promised <= max(before, wishes.limits.budget_bytes)
         moved = node.finish_fills()
+        assert node.used_bytes() <= max(before, wishes.limits.budget_bytes)
         if not acted and not moved and told == node.statuses:
             break
     else:
