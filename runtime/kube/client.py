@@ -24,6 +24,7 @@ from kubernetes.config.incluster_config import (
 )
 from kubernetes.config.kube_config import load_kube_config
 from urllib3 import HTTPResponse
+from yaml import YAMLError
 
 from runtime.kube.errors import (
     KubeConfigError,
@@ -123,7 +124,7 @@ class KubeClient:
             load_kube_config(
                 config_file=None if path is None else str(path), client_configuration=configuration
             )
-        except (ConfigException, OSError, TypeError, ValueError) as error:
+        except (ConfigException, OSError, TypeError, ValueError, YAMLError) as error:
             name = "the kubeconfig" if path is None else str(path)
             raise KubeConfigError(f"{name}: cannot be used to reach an API server") from error
         return cls(configuration, program=program)

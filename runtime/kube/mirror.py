@@ -5,7 +5,7 @@ moment. While the API server is away the last known objects stay, and the snapsh
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -32,7 +32,7 @@ class Snapshot:
     when the server was last heard, in the clock's monotonic seconds.
     """
 
-    objects: Mapping[ObjectName, KubeObject] = _NOTHING
+    objects: Mapping[ObjectName, KubeObject] = field(default_factory=lambda: _NOTHING)
     version: int = 0
     is_synced: bool = False
     seen_at: float | None = None
