@@ -74,6 +74,7 @@ class ApiServer:
         self.faults: deque[Fault | None] = deque()
         self.seen: list[Seen] = []
         self.tokens: set[str] | None = None  # None: everybody may come in
+        self.is_brief = False  # watches break off after what has happened so far
         self._port = 0
         self.start()
 
@@ -160,6 +161,7 @@ class _Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     @property
     def api(self) -> ApiServer:
@@ -314,6 +316,9 @@ class Handler(BaseHTTPRequestHandler):
         self.begin_stream()
         while True:
             with world.changed:
+                if self.api.is_brief and not self._has_news(place, streams, bookmarks):
+                    self.close_connection = True
+                    return
                 world.changed.wait_for(partial(self._has_news, place, streams, bookmarks))
                 if world.streams != streams:
                     self.close_connection = True

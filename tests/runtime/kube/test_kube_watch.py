@@ -2,11 +2,14 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kubernetes.client.configuration import Configuration
 
 from runtime.clock import ManualClock
@@ -448,6 +451,58 @@ def test_a_selection_is_asked_for_in_list_and_stream(stage: Stage) -> None:
     assert stage.watch.name == (
         "watch of /api/v1/pods fieldSelector=spec.nodeName=n1 labelSelector=larder.dev/x"
     )
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.sampled_from("abc")),
+            st.tuples(st.just("remove"), st.sampled_from("abc")),
+            st.just(("break", "")),
+            st.just(("forget", "")),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60)
+def test_whatever_happens_while_away_the_mirror_ends_like_the_server(
+    steps: list[tuple[str, str]],
+) -> None:
+    server = ApiServer()
+    server.is_brief = True
+    client = CountingClient(Configuration(host=server.host), program="larder-test")
+    stage = Stage(server, client)
+
+    def happen(batch: list[tuple[str, str]]) -> None:
+        for action, name in batch:
+            is_there = ("configmaps", "models", name) in server.world.objects
+            match action:
+                case "add":
+                    server.add(name)
+                case "remove" if is_there:
+                    server.remove(name)
+                case "forget":
+                    server.world.version += 1
+                    server.world.oldest = server.world.version
+
+    batches: list[list[tuple[str, str]]] = [[]]
+    for step in steps:
+        if step[0] == "break":
+            batches.append([])
+        batches[-1].append(step)
+    try:
+        for number, batch in enumerate(batches, start=1):
+            stage.at_wait[number] = partial(happen, batch)
+        stage.run(waits=len(batches) + 3)
+        objects = {(ns, name): o for (_, ns, name), o in server.world.objects.items()}
+        assert seen_versions(stage.watch.mirror.snapshot.objects) == seen_versions(objects)
+    finally:
+        client.close()
+        server.stop()
+
+
+def seen_versions(objects: Mapping) -> dict:
+    return {name: o["metadata"]["resourceVersion"] for name, o in objects.items()}
 
 
 # --- the thread ----------------------------------------------------------------------------------
