@@ -13,18 +13,16 @@ from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
 from agent.observe import Observer, Surroundings
 from agent.planning.values import Failure
-from agent.planning.wishes import Node
-from agent.pods import NoPods
 from agent.reconciler import Parts, Reconciler
 from agent.report import Reporter, Statuses
 from agent.settings import AgentSettings
 from agent.store.inventory import scan
 from agent.store.root import CacheRoot
 from agent.store.store import Store
+from agent.world import World, standalone
 from initializer.program import program
 from larder.errors import CacheRootError
 from larder.layout import Key
-from runtime.catalog_file import CatalogFile
 from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
 from runtime.settings import read_settings, refuse
@@ -46,6 +44,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    world = _world(settings, stop, wake)
     try:
         root = CacheRoot.open(
             settings.cache_root,
@@ -56,11 +55,26 @@ def main() -> None:
     except CacheRootError as error:
         refuse(_PROGRAM, str(error))
     with root:
-        sys.exit(_run(settings, root, stop, wake))
+        sys.exit(_run(settings, world, root, stop, wake))
+
+
+def _world(settings: AgentSettings, stop: threading.Event, wake: threading.Event) -> World:
+    if settings.catalog is not None:
+        return standalone(settings, settings.catalog)
+    from agent.cluster.world import ClusterError, in_cluster  # noqa: PLC0415 - costs 40 MB
+
+    try:
+        return in_cluster(settings, stop, wake)
+    except ClusterError as error:
+        refuse(_PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
 
 
 def _run(
-    settings: AgentSettings, root: CacheRoot, stop: threading.Event, wake: threading.Event
+    settings: AgentSettings,
+    world: World,
+    root: CacheRoot,
+    stop: threading.Event,
+    wake: threading.Event,
 ) -> int:
     clock, metrics, store = SystemClock(), AgentMetrics(), Store(root)
     for finding in store.recover():
@@ -74,21 +88,19 @@ def _run(
         stall_seconds=settings.stall_seconds,
         memory_limit_bytes=settings.fill_memory * _MIB,
     )
-    pods = NoPods()
     around = Surroundings(
         root=root,
-        catalog=CatalogFile(settings.catalog),
+        catalog=world.catalog,
         fills=fills,
-        pods=pods,
-        node=Node(settings.node_name, settings.labels, settings.budget),
+        pods=world.pods,
+        node=world.node,
         clock=clock,
     )
+    tools = Tools(store, fills, world.pods, statuses, metrics, world.tokens, clock)
     parts = Parts(
         observer=Observer(around, failures, statuses.on_disk),
-        executor=Executor(
-            str(root.path), Tools(store, fills, pods, statuses, metrics, clock), failures
-        ),
-        reporter=Reporter(statuses, metrics),
+        executor=Executor(str(root.path), tools, failures),
+        reporter=Reporter(statuses, metrics, settings.node_name, world.tell),
         statuses=statuses,
         fills=fills,
         store=store,
@@ -100,11 +112,12 @@ def _run(
     _log.info("agent started", node=settings.node_name, cache_root=str(root.path))
     gc.collect()
     gc.freeze()
-    if settings.once:
-        return 0 if reconciler.run_once() else 1
-    reconciler.run()
+    with world.living:
+        if settings.once:
+            return 0 if reconciler.run_once() else 1
+        reconciler.run()
     _log.info("agent stopped")
-    return 0
+    return 1 if world.has_failed() else 0
 
 
 if __name__ == "__main__":

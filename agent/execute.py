@@ -8,7 +8,7 @@ import random
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from agent.credentials import token_of
+from agent.credentials import Tokens
 from agent.fill.job import Job, Operation
 from agent.fill.runner import FillResult, Fills
 from agent.metrics import SUCCESS, AgentMetrics
@@ -36,6 +36,7 @@ class Tools:
     pods: Pods
     statuses: Statuses
     metrics: AgentMetrics
+    tokens: Tokens
     clock: Clock
 
 
@@ -83,7 +84,7 @@ class Executor:
                 storage_uri=entry.identity.storage_uri,
                 revision=entry.revision or "",
                 endpoint=entry.fetch_endpoint,
-                token=token_of(entry),
+                token=self._tools.tokens.token_of(entry),
                 allow_patterns=tuple(entry.allow_patterns),
                 ignore_patterns=tuple(entry.ignore_patterns),
                 digest=entry.digest,

@@ -1,6 +1,6 @@
 """Gathering what a plan is made of. The disk is scanned only after something changed it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.fill.runner import Fills
@@ -18,13 +18,13 @@ from runtime.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the observer looks at."""
+    """What the observer looks at. `node` is None while the node's labels are unknown."""
 
     root: CacheRoot
     catalog: CatalogSource
     fills: Fills
     pods: Pods
-    node: Node
+    node: Callable[[], Node | None]
     clock: Clock
 
 
@@ -51,24 +51,25 @@ class Observer:
         self._inventory = None
 
     def poll_catalog(self) -> bool:
-        """Look at the catalog file; whether it says something new."""
+        """Look at the catalog; whether it says something new."""
         self.reading = self._around.catalog.poll()
         return self.reading.changed
 
     def observe(self) -> Observation:
-        """One consistent set of values. A catalog with problems counts as unknown."""
+        """One consistent set of values. A catalog with problems counts as unknown.
+
+        So does one whose node is not known yet: nobody can say what it lists for this node.
+        """
         around, reading = self._around, self.reading
         if self._inventory is None:
             self._inventory = scan(around.root.fd)
         disk = around.root.disk()
-        is_known = reading.catalog is not None and not reading.problems
+        node, wishes = around.node(), None
+        if reading.catalog is not None and not reading.problems and node is not None:
+            wishes = wishes_of(reading.catalog, node, disk.total_bytes)
         return Observation(
             now=around.clock.now(),
-            wishes=(
-                wishes_of(reading.catalog, around.node, disk.total_bytes)
-                if reading.catalog is not None and is_known
-                else None
-            ),
+            wishes=wishes,
             inventory=self._inventory,
             disk=disk,
             statuses=dict(self._statuses),

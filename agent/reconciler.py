@@ -62,13 +62,13 @@ class Reconciler:
         is worth more than one that restarts.
         """
         while not self._stop.is_set():
-            if self._has_news():
-                try:
+            try:
+                if self._has_news():
                     seen, _ = self.reconcile()
                     self._due = self._next_due(seen)
-                except (OSError, LarderError) as error:
-                    self._due = self._parts.clock.monotonic() + RECHECK_SECONDS
-                    _log.error("reconcile failed", error=str(error))
+            except (OSError, LarderError) as error:
+                self._due = self._parts.clock.monotonic() + RECHECK_SECONDS
+                _log.error("reconcile failed", error=str(error))
             self._wake.wait(TICK_SECONDS)
         self.shut_down()
 

@@ -1,16 +1,18 @@
 """Telling what is so: each slot's status file, the log, the metrics. Only changes are written."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent.metrics import AgentMetrics
+from agent.planning.node_reports import node_report
 from agent.planning.plan import Observation, Plan
 from agent.planning.statuses import slot_statuses
 from agent.planning.values import PLACES, InodeUse, Inventory
 from agent.store.store import Store
 from larder.errors import LarderError
 from larder.layout import Key
+from larder.node_report import NodeReport
 from larder.status import ModelState, SlotStatus
 from runtime.catalog_source import CatalogReading
 from runtime.logs import get_logger
@@ -65,11 +67,20 @@ _UNFINISHED = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.V
 
 
 class Reporter:
-    """Reports one reconcile after the other."""
+    """Reports one reconcile after the other; `tell` hands the node's report to a cluster."""
 
-    def __init__(self, statuses: Statuses, metrics: AgentMetrics) -> None:
+    def __init__(
+        self,
+        statuses: Statuses,
+        metrics: AgentMetrics,
+        node: str,
+        tell: Callable[[NodeReport], None] | None = None,
+    ) -> None:
         self._statuses = statuses
         self._metrics = metrics
+        self._node = node
+        self._tell = tell
+        self._problems: tuple[str, ...] = ()
         self._states: dict[Key, ModelState] = {}
         self._inodes: tuple[InodeUse, ...] | None = None
 
@@ -83,9 +94,12 @@ class Reporter:
         if statuses or seen.wishes is not None:
             self._states = {key: status.state for key, status in statuses.items()}
         self._set_gauges(seen)
+        if self._tell:
+            self._tell(node_report(self._node, seen, self._statuses.on_disk, self._problems))
 
     def report_catalog(self, reading: CatalogReading) -> None:
         """Say once what a new reading of the catalog brought."""
+        self._problems = reading.problems
         self._metrics.catalog_problems.set(len(reading.problems))
         if reading.problems:
             _log.error(

@@ -31,14 +31,18 @@ class AgentSettings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    catalog: Annotated[Path, AfterValidator(_absolute)]
-    """File with the catalog; it is read again when it changes."""
+    catalog: Annotated[Path, AfterValidator(_absolute)] | None = None
+    """File with the catalog, read again when it changes. Without it the agent is one of a cluster:
+    catalog, node, pods and Secrets are those of the API server, which it reports to."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster from outside of a pod."""
     cache_root: Annotated[Path, AfterValidator(_absolute)]
     """Directory that holds the models; this agent's alone."""
     node_name: str = Field(min_length=1, max_length=241)
     """Name of this node."""
     node_label: Annotated[list[str], NoDecode] = Field(default=[])
-    """A label of this node, key=value; node groups choose by them. May be repeated."""
+    """A label of this node, key=value, with --catalog; node groups choose by them. May be
+    repeated."""
     budget: Annotated[Share | None, BeforeValidator(_share)] = None
     """Most that models may take, like 50Gi or 80%; a node group's smaller budget holds."""
     metrics_port: int = Field(default=0, ge=0, le=65535)

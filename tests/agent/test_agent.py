@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.credentials import LocalTokens
 from agent.execute import Executor, Tools
 from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
@@ -22,6 +23,7 @@ from demo.hub import Fault, Hub, Repo, Stall, Status
 from larder.errors import LarderError
 from larder.identity import identity_of
 from larder.layout import Key
+from larder.node_report import NodeReport
 from larder.quantities import Share
 from runtime.catalog_file import CatalogFile
 from runtime.clock import ManualClock
@@ -61,6 +63,7 @@ class Agent:
         self.wake, self.stop = threading.Event(), threading.Event()
         self.pods, self.metrics, self.store = FakePods(), AgentMetrics(), Store(root)
         self.failures: dict[Key, Failure] = {}
+        self.told: list[NodeReport] = []
         self.store.recover()
         self.statuses = Statuses(self.store, b"the initializer")
         self.statuses.adopt(scan(root.fd))
@@ -70,14 +73,22 @@ class Agent:
             CatalogFile(catalog),
             self.fills,
             self.pods,
-            Node("node-1", {}, budget),
+            lambda: Node("node-1", {}, budget),
             self.clock,
         )
-        tools = Tools(self.store, self.fills, self.pods, self.statuses, self.metrics, self.clock)
+        tools = Tools(
+            self.store,
+            self.fills,
+            self.pods,
+            self.statuses,
+            self.metrics,
+            LocalTokens(),
+            self.clock,
+        )
         parts = Parts(
             Observer(around, self.failures, self.statuses.on_disk),
             Executor(str(root.path), tools, self.failures),
-            Reporter(self.statuses, self.metrics),
+            Reporter(self.statuses, self.metrics, "node-1", self.told.append),
             self.statuses,
             self.fills,
             self.store,
@@ -171,6 +182,9 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     size_bytes = sum(map(len, [*FILES.values(), *OTHER.values()]))
     assert agent.metric("used_bytes", place="slots") == size_bytes
     assert agent.metric("fetched_bytes_total") == size_bytes
+    last = agent.told[-1]
+    assert (last.node, last.used_bytes, last.catalog_problems) == ("node-1", size_bytes, ())
+    assert {m.name: m.state for m in last.models} == {"a": "Ready", "b": "Ready"}
 
 
 def test_an_idle_agent_asks_the_hub_nothing_and_writes_nothing(
