@@ -1,12 +1,14 @@
 """Carrying out a plan: children for fills, renames for what becomes visible or goes.
 
 Actions run in the plan's order. An eviction that finds its model in use after all is taken back,
-and the rest of the plan is left to the next one: it was made for room that is not there.
+and the rest of the plan is left to the next one: it was made for room that is not there. What the
+disk refuses to one model is that model's failure, and holds up no other.
 """
 
 import random
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from agent.credentials import Tokens
 from agent.fill.job import Job, Operation
@@ -18,7 +20,14 @@ from agent.planning.values import Failure, Inventory
 from agent.pods import Pods
 from agent.report import Statuses
 from agent.store.store import Store
-from larder.errors import DiskFullError, FillError, IntegrityError
+from larder.contract import FillFailure
+from larder.errors import (
+    CacheRootError,
+    DiskFullError,
+    FillError,
+    IntegrityError,
+    TransientError,
+)
 from larder.layout import Digest, Key
 from larder.status import ModelState, SlotStatus
 from runtime.clock import Clock
@@ -62,8 +71,9 @@ class Executor:
             match action:
                 case Cancel():
                     self._tools.fills.cancel(action.key)
+                    self._started.pop(action.key, None)
                 case Evict():
-                    if not self._evict(action, seen, _counted_on(plan, seen)):
+                    if not self._try_to_evict(action, seen, _counted_on(plan, seen)):
                         break
                 case Publish():
                     self._publish(action.key)
@@ -131,13 +141,14 @@ class Executor:
     def _publish(self, key: Key) -> None:
         tools = self._tools
         try:
+            tools.statuses.make_slot(key)  # somebody may have taken it away
             manifest = tools.store.publish(key)
         except IntegrityError as error:  # the disk changed what the fill had verified
             tools.store.evict_staging(key)
             self._fail(key, error)
             return
-        except DiskFullError as error:
-            self._fail(key, error)
+        except (DiskFullError, CacheRootError) as error:
+            self._fail(key, _as_failure(error))
             return
         self._failures.pop(key, None)
         tools.metrics.fills.labels(SUCCESS).inc()
@@ -153,13 +164,26 @@ class Executor:
             seconds=round(seconds, 3),
         )
 
+    def _try_to_evict(self, action: Evict, seen: Observation, keep: frozenset[Digest]) -> bool:
+        """Evict; what cannot go is left alone for a while, so that the next plan does without."""
+        key = action.key
+        try:
+            return self._evict(action, seen, keep)
+        except (DiskFullError, CacheRootError) as error:
+            before, now = self._failures.get(key), self._tools.clock.now()
+            failure = next_failure(before, _as_failure(error), now, jitter=0.0)
+            self._failures[key] = replace(failure, is_of_eviction=True)
+            _log.error("eviction failed", key=key, error=str(error), attempts=failure.attempts)
+            return False
+
     def _evict(self, action: Evict, seen: Observation, keep: frozenset[Digest]) -> bool:
         """Hide, then look, then delete: looking first would lose a race with a starting pod."""
         tools, key = self._tools, action.key
         slot = seen.inventory.slots.get(key)
         freed_bytes = 0
         if slot is not None:
-            tools.statuses.write(key, SlotStatus(ModelState.EVICTING))
+            with suppress(DiskFullError):  # this makes room
+                tools.statuses.write(key, SlotStatus(ModelState.EVICTING))
         if slot is not None and slot.has_content:
             tools.store.take_aside(key)
             try:
@@ -177,6 +201,7 @@ class Executor:
         freed_bytes += tools.store.collect_blobs(
             _listed_digests(seen.inventory, seen.inventory.staging.keys() - {key})
         )
+        self._failures.pop(key, None)
         tools.metrics.evictions.labels(str(action.reason)).inc()
         _log.info(
             "model evicted",
@@ -186,6 +211,13 @@ class Executor:
             freed_bytes=freed_bytes,
         )
         return True
+
+
+def _as_failure(error: DiskFullError | CacheRootError) -> FillError:
+    """A disk that fails, as a failure: it is tried again, and somebody has to look at it."""
+    if isinstance(error, FillError):
+        return error
+    return TransientError(FillFailure.STALLED, str(error))
 
 
 def _counted_on(plan: Plan, seen: Observation) -> frozenset[Digest]:

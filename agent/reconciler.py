@@ -54,6 +54,7 @@ class Reconciler:
         self._wake = wake
         self._stop = stop
         self._due = 0.0
+        self._complaint, self._complained_at = "", 0.0
 
     def run(self) -> None:
         """Reconcile until stopped; then tell waiting pods, and end the children.
@@ -68,9 +69,16 @@ class Reconciler:
                     self._due = self._next_due(seen)
             except (OSError, LarderError) as error:
                 self._due = self._parts.clock.monotonic() + RECHECK_SECONDS
-                _log.error("reconcile failed", error=str(error))
+                self._complain(str(error))
             self._wake.wait(TICK_SECONDS)
         self.shut_down()
+
+    def _complain(self, fault: str) -> None:
+        """Say what went wrong; the same again only after a while, for fills make many turns."""
+        now = self._parts.clock.monotonic()
+        if fault != self._complaint or now >= self._complained_at + RECHECK_SECONDS:
+            self._complaint, self._complained_at = fault, now
+            _log.error("reconcile failed", error=fault)
 
     def run_once(self) -> bool:
         """Reconcile until nothing is left but retries; whether every wanted model is Ready."""
@@ -113,7 +121,10 @@ class Reconciler:
         reading = parts.observer.reading
         parts.reporter.report_catalog(reading)
         if reading.document and not reading.problems:
-            parts.store.save_catalog(reading.document)
+            try:
+                parts.store.save_catalog(reading.document)
+            except LarderError as error:  # a copy; the catalog is in force without it
+                _log.warning("catalog not kept", error=str(error))
         return True
 
     def _take_in_fills(self) -> None:
@@ -129,5 +140,5 @@ class Reconciler:
 
     def _next_due(self, seen: Observation) -> float:
         retries = [f.retry_at - seen.now for f in seen.failures.values()]
-        delay = min([RECHECK_SECONDS, *(max(0.0, r) for r in retries)])
+        delay = min([RECHECK_SECONDS, *(r for r in retries if r > 0)])  # others had their turn
         return self._parts.clock.monotonic() + delay

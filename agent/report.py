@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from agent.metrics import AgentMetrics
@@ -10,7 +11,7 @@ from agent.planning.plan import Observation, Plan
 from agent.planning.statuses import slot_statuses
 from agent.planning.values import PLACES, InodeUse, Inventory
 from agent.store.store import Store
-from larder.errors import LarderError
+from larder.errors import CacheRootError, LarderError
 from larder.layout import Key
 from larder.node_report import NodeReport
 from larder.status import ModelState, SlotStatus
@@ -37,8 +38,7 @@ class Statuses:
     def write(self, key: Key, status: SlotStatus) -> None:
         """Replace a slot's status if it differs; the slot and its initializer are made first."""
         if key not in self._prepared:
-            self._store.ensure_slot(key, self._program)
-            self._prepared.add(key)
+            self.make_slot(key)
         before = self.on_disk.get(key)
         if status == before:
             return
@@ -46,10 +46,15 @@ class Statuses:
             status = replace(status, sequence=before.sequence)
         try:
             self._store.write_status(key, status)
-        except LarderError:
-            self._prepared.discard(key)  # somebody took the slot away: it is made again next time
-            raise
+        except CacheRootError:  # somebody took the slot away
+            self.make_slot(key)
+            self._store.write_status(key, status)
         self.on_disk[key] = status
+
+    def make_slot(self, key: Key) -> None:
+        """Make a slot and its initializer, or what is missing of them."""
+        self._store.ensure_slot(key, self._program)
+        self._prepared.add(key)
 
     def forget(self, key: Key) -> None:
         """The slot is gone."""
@@ -60,7 +65,8 @@ class Statuses:
         """Tell waiting pods that this agent comes back (they wait on for a while)."""
         for key, status in list(self.on_disk.items()):
             if status.state in _UNFINISHED:
-                self.write(key, replace(status, restarting=True, rate_bytes_per_second=0))
+                with suppress(LarderError):  # its pods take the agent for gone, a little later
+                    self.write(key, replace(status, restarting=True, rate_bytes_per_second=0))
 
 
 _UNFINISHED = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.VERIFYING})
@@ -85,10 +91,17 @@ class Reporter:
         self._inodes: tuple[InodeUse, ...] | None = None
 
     def report(self, seen: Observation, plan: Plan) -> None:
-        """Write the statuses that changed, log changes of state, set the gauges."""
+        """Write the statuses that changed, log changes of state, set the gauges.
+
+        Raises the first error that a status met, after all is done.
+        """
         statuses = slot_statuses(seen, plan)
+        faults = []
         for key, status in statuses.items():
-            self._statuses.write(key, status)
+            try:
+                self._statuses.write(key, status)
+            except LarderError as error:
+                faults.append(error)
             if self._states.get(key) != status.state:
                 self._log_state(key, status, seen)
         if statuses or seen.wishes is not None:
@@ -96,6 +109,8 @@ class Reporter:
         self._set_gauges(seen)
         if self._tell:
             self._tell(node_report(self._node, seen, self._statuses.on_disk, self._problems))
+        if faults:
+            raise faults[0]
 
     def report_catalog(self, reading: CatalogReading) -> None:
         """Say once what a new reading of the catalog brought."""

@@ -176,7 +176,11 @@ class _Planner:
 
     def _publish_complete(self) -> None:
         for key, staging in self.seen.inventory.staging.items():
-            if staging.is_complete and key in self.wishes.wanted and not self._is_settled(key):
+            if not staging.is_complete or key not in self.wishes.wanted or self._is_settled(key):
+                continue
+            if self._is_too_early(key):
+                self._defer(key, DeferReason.RETRY_LATER)
+            else:
                 self.actions.append(Publish(key))
                 self.published.add(key)
 
@@ -207,17 +211,26 @@ class _Planner:
 
     def _fill(self, wanted: Wanted) -> None:
         key = wanted.key
-        failure = self.seen.failures.get(key)
         staging = self.seen.inventory.staging.get(key)
         listing = staging.listing if staging and not self.ledger.is_evicted(key) else None
         if not wanted.has_source:
             self._defer(key, DeferReason.NO_SOURCE)
-        elif failure is not None and failure.retry_at > self.seen.now:
+        elif self._is_too_early(key):
             self._defer(key, DeferReason.RETRY_LATER)
         elif listing is None:
             self._start(key, Resolve(key))
         elif self._make_room(wanted):
             self._start(key, Fill(key, self.ledger.reservation_bytes(key)))
+
+    def _is_too_early(self, key: Key) -> bool:
+        """Whether a failure is to be waited out before the next try."""
+        failure = self.seen.failures.get(key)
+        return failure is not None and failure.retry_at > self.seen.now
+
+    def _is_stuck(self, key: Key) -> bool:
+        """Whether the disk refused to let a model go, just now."""
+        failure = self.seen.failures.get(key)
+        return failure is not None and failure.is_of_eviction and self._is_too_early(key)
 
     def _start(self, key: Key, action: Resolve | Fill) -> None:
         if self.running >= self.wishes.limits.max_concurrent:
@@ -265,7 +278,7 @@ class _Planner:
             age = self.seen.now - (slot.ready_since if slot else 0.0)
             is_young = slot is not None and slot.has_content
             is_young = is_young and age < self.wishes.limits.min_age_seconds
-            if key not in self.seen.in_use and not is_young:
+            if key not in self.seen.in_use and not is_young and not self._is_stuck(key):
                 yield key
 
     def _yields_to(self, key: Key, wanted: Wanted) -> bool:
@@ -307,6 +320,8 @@ class _Planner:
             self._defer(key, DeferReason.PODS_UNKNOWN, size_bytes)
         elif key in self.seen.in_use:
             self._defer(key, DeferReason.IN_USE, size_bytes)
+        elif self._is_stuck(key):
+            self._defer(key, DeferReason.RETRY_LATER, size_bytes)
         else:
             self.actions.append(Evict(key, reason, size_bytes))
             self.ledger.evict(key, filling)

@@ -165,9 +165,13 @@ class FillProgress:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last end of a fill. `retry_at` is in the seconds of `Observation.now`."""
+    """The last end of a fill, or an eviction that the disk refused.
+
+    `retry_at` is in the seconds of `Observation.now`.
+    """
 
     reason: FillFailure
     message: str
     retry_at: float
     attempts: int = 1
+    is_of_eviction: bool = False

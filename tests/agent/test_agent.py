@@ -1,9 +1,11 @@
 """The agent as one whole: a real hub, real children, a temporary root, and time moved by hand."""
 
 import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,8 @@ from agent.store.inventory import scan
 from agent.store.root import CacheRoot
 from agent.store.store import Store
 from demo.hub import Fault, Hub, Repo, Stall, Status
-from larder.errors import LarderError
+from larder.contract import FillFailure
+from larder.errors import CacheRootError, DiskFullError, LarderError
 from larder.identity import identity_of
 from larder.layout import Key
 from larder.node_report import NodeReport
@@ -85,8 +88,9 @@ class Agent:
             LocalTokens(),
             self.clock,
         )
+        self.observer = Observer(around, self.failures, self.statuses.on_disk)
         parts = Parts(
-            Observer(around, self.failures, self.statuses.on_disk),
+            self.observer,
             Executor(str(root.path), tools, self.failures),
             Reporter(self.statuses, self.metrics, "node-1", self.told.append),
             self.statuses,
@@ -495,3 +499,134 @@ def test_a_new_revision_links_what_the_evicted_one_held_instead_of_fetching_it_a
     assert agent.content(key(hub, "a")) == newer
     assert not (agent.root.path / "slots" / before).exists()
     assert not any("safetensors" in request.path for request in hub.requests[requests:])
+
+
+def refuse(error: LarderError) -> Callable[..., Any]:
+    """A method of the store for which the disk has nothing but this error."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    return refused
+
+
+def test_a_full_disk_keeps_no_model_from_being_evicted(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    write_catalog(catalog, hub, defaults="{unlistedTTL: 0s}")
+    agent.reconciler.reconcile()
+    monkeypatch.setattr(agent.store, "write_status", refuse(DiskFullError("no room")))
+    agent.reconciler.reconcile()
+    assert not (agent.root.path / "slots" / key(hub, "a")).exists()
+
+
+def test_a_catalog_that_cannot_be_kept_on_the_disk_is_in_force_all_the_same(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent.store, "save_catalog", refuse(DiskFullError("no room")))
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    assert agent.content(key(hub, "a")) == FILES
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(DiskFullError("no room"), id="the disk is full"),
+        pytest.param(CacheRootError("Input/output error"), id="the disk fails"),
+    ],
+)
+def test_a_model_that_cannot_be_published_is_tried_again_when_its_time_has_come(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch, error: LarderError
+) -> None:
+    write_catalog(catalog, hub, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.store, "publish", refuse(error))
+        agent.settle()
+    a = key(hub, "a")
+    assert agent.failures[a].attempts == 1
+    assert agent.status(a)["state"] == "Failed"
+    requests = len(hub.requests)
+    agent.clock.advance(600)
+    agent.settle()
+    assert agent.content(a) == FILES
+    assert len(hub.requests) == requests
+
+
+def test_a_slot_that_was_taken_away_during_its_fill_is_made_again(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a")
+    a = key(hub, "a")
+    while not (agent.root.path / "staging" / a / "manifest").exists():
+        agent.reconciler.reconcile()
+        agent.wake.wait(0.1)
+        agent.wake.clear()
+    shutil.rmtree(agent.root.path / "slots" / a)
+    agent.settle()
+    assert agent.content(a) == FILES
+    assert agent.status(a)["state"] == "Ready"
+
+
+def test_a_model_that_cannot_be_evicted_holds_up_no_other(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_catalog(catalog, hub, "a", defaults="{unlistedTTL: 0s}")
+    agent.settle()
+    write_catalog(catalog, hub, "b", defaults="{unlistedTTL: 0s}")
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.store, "take_aside", refuse(CacheRootError("Input/output error")))
+        agent.settle()
+    assert agent.content(key(hub, "b")) == OTHER
+    assert agent.content(key(hub, "a")) == FILES
+    assert agent.status(key(hub, "a"))["state"] == "Ready"
+    agent.clock.advance(600)
+    agent.settle()
+    assert not (agent.root.path / "slots" / key(hub, "a")).exists()
+
+
+def test_a_slot_that_cannot_be_made_keeps_no_other_status_from_being_written(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    a, b = sorted([key(hub, "a"), key(hub, "b")])
+    (agent.root.path / "slots").mkdir(exist_ok=True)
+    (agent.root.path / "slots" / a).write_text("no directory")
+    write_catalog(catalog, hub, "a", "b")
+    while not (agent.root.path / "slots" / b / "content").exists():
+        with pytest.raises(CacheRootError):
+            agent.reconciler.reconcile()
+        agent.wake.wait(0.1)
+        agent.wake.clear()
+    assert agent.status(b)["state"] == "Ready"
+
+
+def test_a_stopping_agent_tells_all_pods_that_it_can_tell(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_catalog(catalog, hub, "a")
+    agent.reconciler.reconcile()
+    monkeypatch.setattr(agent.store, "write_status", refuse(DiskFullError("no room")))
+    agent.reconciler.shut_down()  # nothing is raised
+
+
+def test_a_retry_whose_time_has_passed_does_not_keep_the_agent_awake(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(agent.root, catalog, Share(size_bytes=1))
+    write_catalog(catalog, hub, "a")
+    agent.settle()  # it does not fit
+    agent.failures[key(hub, "a")] = Failure(FillFailure.STALLED, "", agent.clock.now() - 1)
+    monkeypatch.setattr("agent.reconciler.TICK_SECONDS", 0.001)
+    observed, ticks = [], threading.Semaphore(0)
+    observe, poll = agent.observer.observe, agent.observer.poll_catalog
+    monkeypatch.setattr(agent.observer, "observe", lambda: observed.append(1) or observe())
+    monkeypatch.setattr(agent.observer, "poll_catalog", lambda: ticks.release() or poll())
+    running = threading.Thread(target=agent.reconciler.run)
+    running.start()
+    for _ in range(20):
+        assert ticks.acquire(timeout=10)
+    agent.stop.set()
+    running.join()
+    assert len(observed) == 1
