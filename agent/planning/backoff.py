@@ -13,6 +13,7 @@ TRANSIENT_FIRST_SECONDS: Final = 5.0
 TRANSIENT_LAST_SECONDS: Final = 600.0
 PERMANENT_FIRST_SECONDS: Final = 300.0
 PERMANENT_LAST_SECONDS: Final = 3600.0
+RETRY_AFTER_LAST_SECONDS: Final = 3600.0  # whatever a source, or a clock, says
 
 
 def next_failure(before: Failure | None, error: FillError, now: float, jitter: float) -> Failure:
@@ -29,5 +30,5 @@ def next_failure(before: Failure | None, error: FillError, now: float, jitter: f
     step = min(last, first * 2.0 ** min(attempts - 1, 16))
     delay = step * (0.5 + jitter / 2)
     if isinstance(error, TransientError) and error.retry_after_seconds is not None:
-        delay = max(delay, error.retry_after_seconds)
-    return Failure(error.reason, str(error), now + delay, attempts)
+        delay = max(delay, min(error.retry_after_seconds, RETRY_AFTER_LAST_SECONDS))
+    return Failure(error.reason, str(error), now + delay, attempts, failed_at=now)

@@ -225,7 +225,7 @@ class _Planner:
     def _is_too_early(self, key: Key) -> bool:
         """Whether a failure is to be waited out before the next try."""
         failure = self.seen.failures.get(key)
-        return failure is not None and failure.retry_at > self.seen.now
+        return failure is not None and failure.holds_back(self.seen.now)
 
     def _is_stuck(self, key: Key) -> bool:
         """Whether the disk refused to let a model go, just now."""
@@ -277,7 +277,7 @@ class _Planner:
             slot = self.seen.inventory.slots.get(key)
             age = self.seen.now - (slot.ready_since if slot else 0.0)
             is_young = slot is not None and slot.has_content
-            is_young = is_young and age < self.wishes.limits.min_age_seconds
+            is_young = is_young and 0 <= age < self.wishes.limits.min_age_seconds
             if key not in self.seen.in_use and not is_young and not self._is_stuck(key):
                 yield key
 

@@ -31,7 +31,9 @@ def slot_statuses(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
         return {}
     failed = {d.key: _FAILURES[d.reason] for d in plan.deferred if d.reason in _FAILURES}
     failed |= {
-        key: failure.reason for key, failure in seen.failures.items() if failure.retry_at > seen.now
+        key: failure.reason
+        for key, failure in seen.failures.items()
+        if failure.holds_back(seen.now)
     }
     queue = _queue(seen, plan)
     return {
@@ -77,11 +79,11 @@ def _status(
         now = SlotStatus(ModelState.FAILED, reason=failed[key])
     else:
         now = queued or SlotStatus(ModelState.QUEUED)
-    is_listed = key in wishes.wanted
+    is_listed, now_unix = key in wishes.wanted, int(seen.now)
     now = replace(
         now,
         join_timeout_seconds=wishes.limits.join_timeout_seconds,
-        unlisted_since=None if is_listed else before.unlisted_since or int(seen.now),
+        unlisted_since=None if is_listed else min(before.unlisted_since or now_unix, now_unix),
         revision=now.revision or _known_revision(key, seen),
         sequence=before.sequence,
     )

@@ -167,7 +167,7 @@ class FillProgress:
 class Failure:
     """The last end of a fill, or an eviction that the disk refused.
 
-    `retry_at` is in the seconds of `Observation.now`.
+    `retry_at` and `failed_at` are in the seconds of `Observation.now`.
     """
 
     reason: FillFailure
@@ -175,3 +175,8 @@ class Failure:
     retry_at: float
     attempts: int = 1
     is_of_eviction: bool = False
+    failed_at: float = 0.0
+
+    def holds_back(self, now: float) -> bool:
+        """Whether it is too early for the next try; a clock that was set back delays none."""
+        return self.failed_at <= now < self.retry_at

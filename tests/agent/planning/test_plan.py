@@ -371,3 +371,20 @@ def test_contents_that_a_fill_in_flight_took_over_from_an_evicted_model_are_char
         in_flight=filling,
     )
     assert make_plan(seen).deferred == (Deferred(C, DeferReason.BUDGET_EXCEEDED, 50),)
+
+
+def test_a_clock_that_was_set_back_delays_no_retry() -> None:
+    failure = Failure(FillFailure.STALLED, "", NOW + 10**8, failed_at=NOW + 10**8 - 5)
+    plan = make_plan(observe(wishes(Wanted(A, "a")), failures={A: failure}))
+    assert plan.actions == (Resolve(A),)
+
+
+def test_a_clock_that_was_set_back_keeps_no_model_young() -> None:
+    inventory = Inventory(
+        {B: ready((1, 900), since=NOW + 10**8)},
+        staged(a=listing((2, 500))),
+        (inode(1, 900, f"slots/{B}"),),
+    )
+    wanted = wishes(Wanted(A, "a", priority=1), Wanted(B, "b"))
+    evict = Evict(B, EvictReason.ROOM_NEEDED, 900)
+    assert make_plan(observe(wanted, inventory)).actions[0] == evict

@@ -103,6 +103,8 @@ def test_an_unlisted_model_remembers_since_when_and_forgets_when_listed_again() 
     assert status_of(later) == first
     listed = replace(later, wishes=SEEN.wishes)
     assert status_of(listed).unlisted_since is None
+    set_back = replace(unlisted, now=NOW - 1000, statuses={A: first})
+    assert status_of(set_back).unlisted_since == int(NOW - 1000)
     empty = replace(unlisted, inventory=Inventory({A: SlotFacts()}))
     assert status_of(empty).state is ModelState.ABSENT
 

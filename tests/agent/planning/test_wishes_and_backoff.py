@@ -74,7 +74,7 @@ def test_delays_double_up_to_a_limit_and_are_spread() -> None:
 
 def test_a_permanent_fault_is_rarely_tried_again() -> None:
     first = next_failure(None, AccessDeniedError("no"), now=100.0, jitter=0.0)
-    assert first == Failure(FillFailure.ACCESS_DENIED, "no", 250.0, 1)
+    assert first == Failure(FillFailure.ACCESS_DENIED, "no", 250.0, 1, failed_at=100.0)
 
 
 def test_what_the_source_asks_for_is_a_floor() -> None:
@@ -82,6 +82,11 @@ def test_what_the_source_asks_for_is_a_floor() -> None:
     assert next_failure(None, error, now=0.0, jitter=0.5).retry_at == 77.0
     soon = SourceUnavailableError("429", retry_after_seconds=0.0)
     assert next_failure(None, soon, now=0.0, jitter=1.0).retry_at == 5.0
+
+
+def test_a_source_cannot_send_us_away_for_longer_than_an_hour() -> None:
+    error = SourceUnavailableError("429", retry_after_seconds=999_999_999.0)
+    assert next_failure(None, error, now=0.0, jitter=0.0).retry_at == 3600.0
 
 
 digests = st.integers(0, 2**256 - 1).map(lambda n: Digest(f"{n:064x}"))
