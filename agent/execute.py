@@ -118,6 +118,8 @@ class Executor:
             self._fail(result.key, result.error)
         elif result.operation is Operation.FILL:
             self._tools.metrics.fetched_bytes.inc(result.size_bytes)
+        elif (failure := self._failures.get(result.key)) and failure.doubts_listing:
+            self._failures[result.key] = replace(failure, doubts_listing=False)  # still counted
         else:
             self._failures.pop(result.key, None)
 

@@ -7,6 +7,7 @@ credential or source, which also clears it). What the source asked for (`Retry-A
 from typing import Final
 
 from agent.planning.values import Failure
+from larder.contract import FillFailure
 from larder.errors import FillError, PermanentError, TransientError
 
 TRANSIENT_FIRST_SECONDS: Final = 5.0
@@ -14,6 +15,7 @@ TRANSIENT_LAST_SECONDS: Final = 600.0
 PERMANENT_FIRST_SECONDS: Final = 300.0
 PERMANENT_LAST_SECONDS: Final = 3600.0
 RETRY_AFTER_LAST_SECONDS: Final = 3600.0  # whatever a source, or a clock, says
+_DOUBTS: Final = frozenset({FillFailure.INTEGRITY_MISMATCH, FillFailure.SOURCE_DRIFTED})
 
 
 def next_failure(before: Failure | None, error: FillError, now: float, jitter: float) -> Failure:
@@ -31,4 +33,11 @@ def next_failure(before: Failure | None, error: FillError, now: float, jitter: f
     delay = step * (0.5 + jitter / 2)
     if isinstance(error, TransientError) and error.retry_after_seconds is not None:
         delay = max(delay, min(error.retry_after_seconds, RETRY_AFTER_LAST_SECONDS))
-    return Failure(error.reason, str(error), now + delay, attempts, failed_at=now)
+    return Failure(
+        error.reason,
+        str(error),
+        now + delay,
+        attempts,
+        doubts_listing=error.reason in _DOUBTS or (before is not None and before.doubts_listing),
+        failed_at=now,
+    )

@@ -217,7 +217,7 @@ class _Planner:
             self._defer(key, DeferReason.NO_SOURCE)
         elif self._is_too_early(key):
             self._defer(key, DeferReason.RETRY_LATER)
-        elif listing is None:
+        elif listing is None or self._is_doubted(key):
             self._start(key, Resolve(key))
         elif self._make_room(wanted):
             self._start(key, Fill(key, self.ledger.reservation_bytes(key)))
@@ -226,6 +226,11 @@ class _Planner:
         """Whether a failure is to be waited out before the next try."""
         failure = self.seen.failures.get(key)
         return failure is not None and failure.holds_back(self.seen.now)
+
+    def _is_doubted(self, key: Key) -> bool:
+        """Whether the listing is to be asked for again, since the source did not keep to it."""
+        failure = self.seen.failures.get(key)
+        return failure is not None and failure.doubts_listing
 
     def _is_stuck(self, key: Key) -> bool:
         """Whether the disk refused to let a model go, just now."""

@@ -167,7 +167,8 @@ class FillProgress:
 class Failure:
     """The last end of a fill, or an eviction that the disk refused.
 
-    `retry_at` and `failed_at` are in the seconds of `Observation.now`.
+    `retry_at` and `failed_at` are in the seconds of `Observation.now`. `doubts_listing`: what was
+    fetched is not what the source listed, so that it is asked again, which of the two is wrong.
     """
 
     reason: FillFailure
@@ -175,6 +176,7 @@ class Failure:
     retry_at: float
     attempts: int = 1
     is_of_eviction: bool = False
+    doubts_listing: bool = False
     failed_at: float = 0.0
 
     def holds_back(self, now: float) -> bool:

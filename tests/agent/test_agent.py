@@ -14,18 +14,18 @@ from agent.execute import Executor, Tools
 from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
 from agent.observe import Observer, Surroundings
-from agent.planning.values import Failure
+from agent.planning.values import Failure, Listing, RemoteFile
 from agent.planning.wishes import Node
 from agent.reconciler import Parts, Reconciler
 from agent.report import Reporter, Statuses
 from agent.store.inventory import scan
 from agent.store.root import CacheRoot
 from agent.store.store import Store
-from demo.hub import Fault, Hub, Repo, Stall, Status
+from demo.hub import Fault, FlipBit, Hub, Repo, Stall, Status
 from larder.contract import FillFailure
 from larder.errors import CacheRootError, DiskFullError, LarderError
 from larder.identity import identity_of
-from larder.layout import Key
+from larder.layout import Digest, Key
 from larder.node_report import NodeReport
 from larder.quantities import Share
 from runtime.catalog_file import CatalogFile
@@ -630,3 +630,41 @@ def test_a_retry_whose_time_has_passed_does_not_keep_the_agent_awake(
     agent.stop.set()
     running.join()
     assert len(observed) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        pytest.param(
+            RemoteFile("weights/model.safetensors", 50_000, Digest("0" * 64)),
+            "IntegrityMismatch",
+            id="another content",
+        ),
+        pytest.param(RemoteFile("no", 1, Digest("0" * 64)), "SourceDrifted", id="another file"),
+    ],
+)
+def test_a_listing_that_the_source_does_not_keep_is_asked_for_again(
+    agent: Agent, hub: Hub, catalog: Path, file: RemoteFile, reason: str
+) -> None:
+    a = key(hub, "a")
+    staging = agent.root.path / "staging" / a
+    staging.mkdir(parents=True)
+    lie = Listing("hf://acme/a", commit(hub, "a"), (file,))
+    (staging / "listing.json").write_text(lie.text())
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    assert agent.status(a)["reason"] == reason
+    agent.clock.advance(3600)
+    agent.settle()
+    assert agent.content(a) == FILES
+
+
+def test_a_file_that_stays_wrong_is_tried_later_each_time(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    hub.faults.append(Fault(FlipBit(offset=5), path="weights/model.safetensors"))
+    write_catalog(catalog, hub, "a")
+    for attempts in range(1, 4):
+        agent.settle()
+        assert agent.failures[key(hub, "a")].attempts == attempts
+        agent.clock.advance(3600)
