@@ -17,6 +17,7 @@ clocks that do not. A clock behind what is stored changes nothing at all.
 
 from certs.authority.issue import make_authority, make_leaf
 from certs.authority.material import (
+    OUR_KEYS,
     Authority,
     Fingerprint,
     Leaf,
@@ -30,6 +31,7 @@ from certs.authority.policy import Action, Reason, Step, View, next_step
 from certs.authority.steps import take_step
 
 __all__ = [
+    "OUR_KEYS",
     "Action",
     "Authority",
     "Fingerprint",

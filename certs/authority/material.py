@@ -123,7 +123,7 @@ def bundle_of(authorities: Sequence[Authority]) -> bytes:
 
 
 def fingerprints(bundle: bytes) -> frozenset[Fingerprint]:
-    """Of the certificates in a bundle; of none if it is not PEM (an API server cannot read it either)."""
+    """Of the certificates in a bundle; of none where an API server could not read it either."""
     try:
         return frozenset(map(_fingerprint, x509.load_pem_x509_certificates(bundle)))
     except _UNREADABLE:
