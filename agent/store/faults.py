@@ -8,6 +8,13 @@ from typing import Final
 from larder.errors import CacheRootError, DiskFullError, LarderError
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def raise_ours(error: OSError) -> None:
+    """Raise an error that says nothing of what is on disk: this process ran out of something."""
+    if error.errno in _OURS:
+        raise error
 
 
 def disk_error(doing: str, error: OSError) -> LarderError:

@@ -1,8 +1,8 @@
 """One look at everything under the root, as values; what should not be there is a finding.
 
 A corrupt entry never raises, and a name that vanishes while we look (a fill or an eviction at
-work) is no fault. Each inode is counted once, with everybody who links it; of a slot only
-`content` is counted.
+work) is no fault; a process that runs out of handles or memory raises `OSError`. Each inode is
+counted once, with everybody who links it; of a slot only `content` is counted.
 """
 
 import os
@@ -23,6 +23,7 @@ from agent.planning.values import (
     parse_listing,
 )
 from agent.store import at
+from agent.store.faults import raise_ours
 from agent.store.tree import (
     MANIFEST_MAX_BYTES,
     Tree,
@@ -126,6 +127,7 @@ def _readable(seen: _Scan, path: str) -> Iterator[None]:
     except FileNotFoundError:
         return
     except OSError as error:
+        raise_ours(error)
         seen.find(path, f"cannot be read: {error.strerror}")
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 from agent.planning.values import Finding, parse_listing
 from agent.store import at, blobs, trash
+from agent.store.faults import raise_ours
 from agent.store.inventory import FOREIGN_PREFIX, STAGING_NAMES
 from agent.store.tree import (
     MANIFEST_MAX_BYTES,
@@ -65,6 +66,7 @@ def _reported(findings: list[Finding], path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        raise_ours(error)
         findings.append(finding(path, f"cannot be put right: {error.strerror}"))
 
 

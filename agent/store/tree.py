@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from agent.planning.values import Finding
 from agent.store import at
+from agent.store.faults import raise_ours
 from larder.manifest import Manifest, parse_manifest
 
 MANIFEST_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -81,6 +82,7 @@ def _faults(tree: Tree, path: str) -> Iterator[None]:
     except FileNotFoundError:
         return
     except OSError as error:
+        raise_ours(error)
         tree.faults.append(finding(path, f"cannot be read: {error.strerror}"))
 
 
@@ -128,7 +130,8 @@ def read_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     """The bytes of a small file; None if it is not there, not a file, too large or unreadable."""
     try:
         return at.read_bytes(dir_fd, name, limit)
-    except OSError:
+    except OSError as error:
+        raise_ours(error)
         return None
 
 

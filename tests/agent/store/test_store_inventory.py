@@ -1,5 +1,7 @@
 import os
+import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from stocked_root import (
 from agent.planning.values import InodeUse, Inventory
 from agent.store import at
 from agent.store.inventory import scan
+from agent.store.recovery import recover
 from larder.layout import Key
 
 
@@ -361,3 +364,30 @@ def test_a_name_that_vanishes_during_the_scan_is_nothing(
     assert set(facts.slots) == {IRIS}
     assert [f.path for f in facts.findings if not f.path.endswith("0" * 16)] == []
     assert Key("0" * 16) not in facts.staging
+
+
+@pytest.mark.parametrize("look", [scan, recover], ids=["scan", "recover"])
+def test_a_process_that_runs_out_of_handles_takes_no_model_for_damaged(
+    stocked: StockedRoot, look: Callable[[int], object]
+) -> None:
+    stocked.publish(IRIS, IRIS_FILES)
+    before = snapshot(stocked.path)
+    expected = stocked.scan()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    for handles in range(8):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + handles, hard))
+        try:
+            with suppress(OSError):
+                look(stocked.root.fd)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert snapshot(stocked.path) == before
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            scan(stocked.root.fd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert stocked.scan() == expected
