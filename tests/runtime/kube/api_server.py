@@ -24,7 +24,13 @@ _PATH = re.compile(
     r"(?P<root>/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?"
 )
-_KINDS = {"configmaps": "ConfigMap", "nodes": "Node", "pods": "Pod", "namespaces": "Namespace"}
+_KINDS = {
+    "configmaps": "ConfigMap",
+    "namespaces": "Namespace",
+    "nodes": "Node",
+    "pods": "Pod",
+    "secrets": "Secret",
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,226 @@
+"""The agent's parts of a cluster, against an API server of our own that misbehaves when told to."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+from kubernetes.client.configuration import Configuration
+
+from agent.cluster.node import ClusterNode
+from agent.cluster.pods import ClusterPods
+from agent.cluster.reporting import ClusterReporting
+from agent.cluster.secrets import SecretTokens
+from larder.catalog import Credentials, ModelEntry
+from larder.errors import AccessDeniedError, SourceUnavailableError
+from larder.layout import Key
+from larder.node_report import DATA_KEY, ModelReport, NodeReport
+from larder.status import ModelState
+from runtime.clock import ManualClock
+from runtime.kube.backoff import Backoff
+from runtime.kube.client import KubeClient
+from runtime.kube.mirror import Mirror
+from runtime.kube.paths import collection_path
+from tests.runtime.kube.api_server import ApiServer, refusing
+
+NODE = "gpu-7"
+KEY = Key("a" * 16)
+NAME = f"model.larder.dev/{KEY}"
+ROOT = PurePosixPath("/var/lib/larder")
+SLOT = {"name": "m", "hostPath": {"path": f"{ROOT}/slots/{KEY}"}}
+REPORT = NodeReport(NODE, 10, 5, 20, 15, (), (ModelReport(KEY, "a", ModelState.READY),))
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    server = ApiServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: ApiServer) -> Iterator[KubeClient]:
+    client = KubeClient(Configuration(host=server.host), program="larder-test")
+    yield client
+    client.close()
+
+
+class Reported:
+    """A report on its way: the node's mirror is filled by hand, as a watch would."""
+
+    def __init__(self, server: ApiServer, client: KubeClient) -> None:
+        self.server, self.clock = server, ManualClock()
+        nodes = collection_path("v1", "nodes")
+        client.create(nodes, {"metadata": {"name": NODE, "labels": {"gpu": "h100"}}})
+        self.client, self.mirror = client, Mirror(self.clock)
+        node = ClusterNode(self.mirror, NODE, None)
+        backoff = Backoff(lambda: 1.0)
+        self.reporting = ClusterReporting(client, node, NODE, self.clock, backoff)
+
+    def see_node(self) -> None:
+        self.mirror.fill(self.client.list(collection_path("v1", "nodes")).items)
+
+    def labels(self) -> dict[str, str]:
+        return dict(self.server.world.objects["nodes", "", NODE]["metadata"]["labels"])
+
+    def config_map(self) -> dict[str, Any] | None:
+        found = self.server.world.objects.get(
+            ("configmaps", "larder-system", f"larder-node-{NODE}")
+        )
+        return None if found is None else dict(found)
+
+    def writes(self) -> int:
+        return len([seen for seen in self.server.seen if seen.method == "PATCH"])
+
+
+@pytest.fixture
+def reported(server: ApiServer, client: KubeClient) -> Reported:
+    return Reported(server, client)
+
+
+def test_a_report_waits_for_the_node_and_is_written_once(reported: Reported) -> None:
+    reported.reporting.submit(REPORT)
+    assert reported.reporting.write() == 0
+    assert reported.writes() == 0  # nobody could own the report yet
+    reported.see_node()
+    assert reported.reporting.write() == 0
+    assert reported.labels() == {"gpu": "h100", NAME: "ready"}
+    config_map = reported.config_map()
+    assert config_map is not None
+    assert config_map["data"] == {DATA_KEY: REPORT.text()}
+    writes = reported.writes()
+    reported.see_node()
+    for _ in range(3):
+        reported.reporting.submit(REPORT)
+        assert reported.reporting.write() == 0
+    assert reported.writes() == writes
+
+
+def test_a_label_of_a_model_that_is_gone_goes(reported: Reported) -> None:
+    reported.see_node()
+    reported.reporting.submit(REPORT)
+    reported.reporting.write()
+    reported.see_node()
+    reported.reporting.submit(NodeReport(NODE))
+    reported.reporting.write()
+    assert reported.labels() == {"gpu": "h100"}
+
+
+def test_an_api_server_that_is_away_is_tried_less_and_less_and_then_told_the_newest(
+    reported: Reported,
+) -> None:
+    reported.see_node()
+    reported.reporting.submit(REPORT)
+    reported.server.stop()
+    assert [reported.reporting.write() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    reported.reporting.submit(NodeReport(NODE, 10, 5, 20, 15))
+    reported.server.start()
+    assert reported.reporting.write() == 0
+    config_map = reported.config_map()
+    assert config_map is not None
+    assert '"models": []' in config_map["data"][DATA_KEY]
+
+
+def test_a_writer_ends_when_it_is_told_to(reported: Reported) -> None:
+    stop = threading.Event()
+    writer = threading.Thread(target=reported.reporting.run, args=(stop,))
+    writer.start()
+    stop.set()
+    reported.reporting.poke()
+    writer.join(30)
+    assert not writer.is_alive()
+
+
+def pod(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "chat"},
+        "spec": {"nodeName": NODE, "volumes": [SLOT]},
+        **more,
+    }
+
+
+def test_pods_that_are_out_of_sight_are_unknown_and_not_none(client: KubeClient) -> None:
+    mirror = Mirror(ManualClock())
+    pods = ClusterPods(client, mirror, NODE, ROOT)
+    assert pods.in_use() is None
+    mirror.fill([pod("p", status={"phase": "Pending"})])
+    assert pods.in_use() == pods.waiting() == {KEY}
+    mirror.lost()
+    assert pods.in_use() is None
+    assert pods.waiting() == {KEY}
+
+
+def test_a_list_decides_and_where_there_is_none_the_model_stays(
+    server: ApiServer, client: KubeClient
+) -> None:
+    pods = ClusterPods(client, Mirror(ManualClock()), NODE, ROOT)
+    assert not pods.uses(KEY)
+    client.create(collection_path("v1", "pods", namespace="chat"), pod("p"))
+    assert pods.uses(KEY)
+    assert not pods.uses(Key("b" * 16))
+    assert server.lists[-1].query["fieldSelector"] == f"spec.nodeName={NODE}"
+    server.faults.append(refusing(503))
+    assert pods.uses(Key("b" * 16))
+
+
+def entry(secret: str | None) -> ModelEntry:
+    credentials = Credentials(secret_name=secret) if secret else None
+    return ModelEntry(
+        name="a", storage_uri="hf://o/m", revision="v1", namespaces=["x"], credentials=credentials
+    )
+
+
+def add_secret(server: ApiServer, **data: str) -> None:
+    metadata = {"name": "hf", "namespace": "larder-credentials"}
+    with server.world.changed:
+        server.world.put("secrets", {"metadata": metadata, "data": data}, "ADDED")
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_a_token_is_read_from_its_secret(server: ApiServer, client: KubeClient) -> None:
+    tokens = SecretTokens(client)
+    assert tokens.token_of(entry(None)) is None
+    add_secret(server, HF_TOKEN=encoded("hf_abc\n"))
+    assert tokens.token_of(entry("hf")) == "hf_abc"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        pytest.param(None, "is not there", id="a secret that is missing"),
+        pytest.param({}, "has no token", id="an empty one"),
+        pytest.param({"token": encoded("x")}, "has no token", id="one that lacks the key"),
+        pytest.param({"HF_TOKEN": encoded(" \n")}, "has no token", id="a blank one"),
+        pytest.param({"HF_TOKEN": encoded("tökén")}, "has no token", id="one of other letters"),
+        pytest.param({"HF_TOKEN": "%%%"}, "has no token", id="one that is not base64"),
+        pytest.param({"HF_TOKEN": encoded("a\nb")}, "has no token", id="two lines"),
+    ],
+)
+def test_a_secret_without_a_token_is_said_to_have_none(
+    server: ApiServer, client: KubeClient, data: dict[str, str] | None, sentence: str
+) -> None:
+    if data is not None:
+        add_secret(server, **data)
+    with pytest.raises(AccessDeniedError, match=sentence) as caught:
+        SecretTokens(client).token_of(entry("hf"))
+    assert str(caught.value).startswith("model 'a': Secret larder-credentials/hf ")
+
+
+def test_a_secret_that_may_not_be_read_is_refused_and_one_out_of_reach_is_tried_again(
+    server: ApiServer, client: KubeClient
+) -> None:
+    add_secret(server, HF_TOKEN=encoded("hf_abc"))
+    tokens = SecretTokens(client)
+    server.faults.append(refusing(403))
+    with pytest.raises(AccessDeniedError, match="may not be read"):
+        tokens.token_of(entry("hf"))
+    server.faults.append(refusing(503))
+    with pytest.raises(SourceUnavailableError, match="cannot be read now"):
+        tokens.token_of(entry("hf"))
+    with pytest.raises(AccessDeniedError, match="has a name that no Secret can have"):
+        tokens.token_of(entry("../../kube-system/secrets/admin"))
