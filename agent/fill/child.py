@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ RATE_WINDOW_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 5.0
 _LINE_MAX_BYTES: Final = 64 * 1024
 _STDERR_KEPT_BYTES: Final = 2048
+_MESSAGE_MAX_CHARACTERS: Final = 1000
 _READ_BYTES: Final = 16 * 1024
 _PASSED_ON: Final = (
     "PATH", "LANG", "LC_ALL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -218,8 +219,11 @@ class Child:
                     _forget_old(state.samples, now)
                 case Listed():
                     state.moved_at = now
-                case Done() | Failed():
+                case Done():
                     state.outcome = event
+                case Failed():
+                    message = self._without_token(event.message)[:_MESSAGE_MAX_CHARACTERS]
+                    state.outcome = replace(event, message=message)
                 case None:
                     pass
         if event is None:
@@ -234,16 +238,18 @@ class Child:
             self._state.exit_status = exit_status
             self._state.ended_at = self._clock.monotonic()
             self._state.has_ended = True
-        if self.job.token:
-            complaints = complaints.replace(self.job.token, "***")
         _log.debug(
             "fill child ended",
             key=self.job.key,
             operation=self.job.operation,
             exit_status=exit_status,
-            stderr=complaints,
+            stderr=self._without_token(complaints),
         )
         self._wake()
+
+    def _without_token(self, text: str) -> str:
+        """A text from outside: a source may send back what it was sent."""
+        return text.replace(self.job.token, "***") if self.job.token else text
 
     def _rate(self, now: float) -> int:
         """Bytes a second from the source, over the last seconds. The lock is held."""

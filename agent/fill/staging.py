@@ -15,7 +15,7 @@ from typing import Final
 from agent.planning.values import Listing, RemoteFile, parse_listing
 from agent.store import at
 from agent.store.blobs import link_blob
-from agent.store.tree import Tree, parsed, read_file, read_tree
+from agent.store.tree import MANIFEST_MAX_BYTES, Tree, parsed, read_file, read_tree
 from larder.errors import SourceDriftedError
 from larder.layout import (
     LISTING,
@@ -28,22 +28,30 @@ from larder.layout import (
 )
 from larder.manifest import Manifest
 
-_LISTING_MAX_BYTES: Final = 64 * 1024 * 1024
+LISTING_MAX_BYTES: Final = MANIFEST_MAX_BYTES  # a manifest of its files is smaller
 
 
 def read_listing(staging_fd: int) -> Listing | None:
     """The listing that is there, if it can be read."""
-    return parsed(parse_listing, read_file(staging_fd, LISTING, _LISTING_MAX_BYTES))
+    return parsed(parse_listing, read_file(staging_fd, LISTING, LISTING_MAX_BYTES))
 
 
 def write_listing(staging_fd: int, listing: Listing) -> None:
-    """Put a listing in place; whatever was fetched for another one goes first."""
+    """Put a listing in place; whatever was fetched for another one goes first.
+
+    Raises `SourceDriftedError` for one that is too large to be read again.
+    """
+    text = listing.text().encode()
+    if len(text) > LISTING_MAX_BYTES:
+        raise SourceDriftedError(
+            f"the listing has {len(text)} bytes; accepted: up to {LISTING_MAX_BYTES}"
+        )
     if read_listing(staging_fd) == listing:
         return
     at.unlink(staging_fd, MANIFEST)
     for name in (PARTS, PARTIAL, TREE):
         at.remove_tree(staging_fd, name)
-    at.write_atomically(staging_fd, LISTING, listing.text().encode())
+    at.write_atomically(staging_fd, LISTING, text)
 
 
 class StagedTree:

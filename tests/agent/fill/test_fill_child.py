@@ -371,6 +371,26 @@ def test_what_a_child_complains_of_is_logged_without_the_token(
     assert line["exit_status"] == 1
 
 
+def test_what_a_source_says_is_told_without_the_token_and_in_short(
+    parent: Parent, tmp_path: Path
+) -> None:
+    said = {
+        "event": "failed",
+        "reason": "SourceDrifted",
+        "message": f"the hub says {BEARER}" + "x" * 20_000,
+        "permanent": True,
+        "retryAfterSeconds": None,
+    }
+    parent.fills = Fills(
+        clock=parent.clock,
+        wake=parent.news.release,
+        python=program(tmp_path, f"echo '{json.dumps(said)}'"),
+    )
+    message = str(parent.run(Operation.FILL).error)
+    assert message.startswith("the hub says ***xxx")
+    assert len(message) <= 1000
+
+
 def test_rate_is_bytes_a_second_of_the_last_ten(parent: Parent, tmp_path: Path) -> None:
     said = [
         {"event": "progress", "state": "Downloading", "bytesDone": n, "bytesTotal": 9000,

@@ -506,3 +506,12 @@ def test_two_names_that_the_filesystem_takes_for_one_are_a_drift(desk: FillDesk)
         assert tree.link(file, file.sha256)
         with pytest.raises(SourceDriftedError, match="are one name on this filesystem"):
             tree.link(file, file.sha256)  # the name is taken by what came before
+
+
+def test_a_listing_that_is_too_large_to_be_read_again_is_refused(
+    desk: FillDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.fill.staging.LISTING_MAX_BYTES", 100)
+    with pytest.raises(SourceDriftedError, match="accepted: up to 100"):
+        desk.resolve()
+    assert not (desk.staging / "listing.json").exists()
