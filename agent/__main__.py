@@ -4,6 +4,7 @@ import gc
 import signal
 import sys
 import threading
+from queue import SimpleQueue
 from types import FrameType
 
 from prometheus_client import start_http_server
@@ -38,12 +39,7 @@ def main() -> None:
     configure_logs("agent", level=settings.log_level)
     stop, wake = threading.Event(), threading.Event()
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        wake.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop_on_signals(stop, wake)
     world = _world(settings, stop, wake)
     try:
         root = CacheRoot.open(
@@ -56,6 +52,37 @@ def main() -> None:
         refuse(_PROGRAM, str(error))
     with root:
         sys.exit(_run(settings, world, root, stop, wake))
+
+
+def stop_on_signals(stop: threading.Event, wake: threading.Event) -> None:
+    """Set both on SIGTERM or SIGINT.
+
+    A thread does it: a handler interrupts code that may hold an event's lock, and would wait for it
+    for ever.
+    """
+    asked: SimpleQueue[None] = SimpleQueue()
+
+    def obey() -> None:
+        asked.get()
+        stop.set()
+        wake.set()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        asked.put(None)
+
+    threading.Thread(target=obey, name="stop", daemon=True).start()
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def _serve_metrics(settings: AgentSettings, metrics: AgentMetrics) -> None:
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        refuse(
+            _PROGRAM, f"/metrics cannot be served on {host} port {port}: {error.strerror or error}"
+        )
 
 
 def _world(settings: AgentSettings, stop: threading.Event, wake: threading.Event) -> World:
@@ -108,7 +135,7 @@ def _run(
     )
     reconciler = Reconciler(parts, failures, wake, stop)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+        _serve_metrics(settings, metrics)
     _log.info("agent started", node=settings.node_name, cache_root=str(root.path))
     gc.collect()
     gc.freeze()

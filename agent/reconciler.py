@@ -82,6 +82,14 @@ class Reconciler:
 
     def run_once(self) -> bool:
         """Reconcile until nothing is left but retries; whether every wanted model is Ready."""
+        try:
+            return self._reconcile_until_rest()
+        except (OSError, LarderError) as error:
+            self._complain(str(error))
+        self.shut_down()
+        return False
+
+    def _reconcile_until_rest(self) -> bool:
         while not self._stop.is_set():
             seen, plan = self.reconcile()
             if seen.wishes is None:

@@ -668,3 +668,12 @@ def test_a_file_that_stays_wrong_is_tried_later_each_time(
         agent.settle()
         assert agent.failures[key(hub, "a")].attempts == attempts
         agent.clock.advance(3600)
+
+
+def test_once_on_a_disk_that_fails_ends_without_success_and_without_a_traceback(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_catalog(catalog, hub, "a")
+    monkeypatch.setattr(agent.store, "write_status", refuse(CacheRootError("it is read-only")))
+    assert agent.reconciler.run_once() is False
+    assert not agent.fills.in_flight()
