@@ -1,7 +1,8 @@
 """The catalog as the cluster's ConfigMap `larder-catalog`, seen through a watch.
 
-While the ConfigMap was never listed, or is not there, the catalog is unknown. A watch that is out
-of touch keeps the last one: the API server being away is no edit.
+Until the API server was reached the catalog is unknown, without a word: the watch tells of that. A
+ConfigMap that is not there is a problem. A watch that is out of touch keeps the last one: the API
+server being away is no edit.
 """
 
 from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY, SYSTEM_NAMESPACE
@@ -22,11 +23,9 @@ class CatalogConfigMap(CatalogSource):
 
     def _newest(self) -> bytes | None:
         snapshot = self._mirror.snapshot
-        if snapshot.version == self._seen_version:
+        if not snapshot.is_known or snapshot.version == self._seen_version:
             return None
         self._seen_version = snapshot.version
-        if not snapshot.is_known:
-            raise CatalogError((f"{_WHERE}: the API server was not reached yet",))
         content = snapshot.objects.get((SYSTEM_NAMESPACE, CATALOG_CONFIG_MAP))
         if content is None:
             raise CatalogError((f"{_WHERE}: is not there",))
