@@ -60,12 +60,9 @@ def plan_rewrite(
     cache_root: PurePosixPath,
 ) -> Rewrite | Refusal:
     """What is to be written, or what about the pod's volumes and mounts forbids it."""
-    keys_of: dict[str, set[Key]] = {}
-    for s in served:
-        volume = _model_volume(pod, initializer.container, s.download.destination)
-        if isinstance(volume, Refusal):
-            return volume
-        keys_of.setdefault(volume, set()).add(s.match.entry.key)
+    keys_of = _model_volumes(pod, initializer.container, served)
+    if isinstance(keys_of, Refusal):
+        return keys_of
     if refusal := _writable(pod, initializer.container, keys_of):
         return refusal
     keys = tuple(sorted({s.match.entry.key for s in served}))
@@ -92,18 +89,25 @@ def _slot_mounts(container: Container, keys_of: Mapping[str, set[Key]]) -> list[
     ]
 
 
-def _model_volume(pod: Pod, initializer: Container, destination: str) -> str | Refusal:
-    """The volume that a destination lies in: an emptyDir under the longest mount above it."""
-    path = path_parts(destination)
-    above = [m for m in initializer.mounts if is_below(path, m.path)]
-    if not above:
-        detail = "a path of its arguments lies in no volume"
-        return Refusal(DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR, detail)
-    name = max(above, key=lambda m: len(m.path)).volume
-    if not _is_empty_dir(pod.volumes_named(name)):
+def _model_volumes(
+    pod: Pod, initializer: Container, served: Iterable[Served]
+) -> dict[str, set[Key]] | Refusal:
+    """The volumes that destinations lie in, each an emptyDir, with the models that go there."""
+    keys_of: dict[str, set[Key]] = {}
+    mounted = {m.path: m.volume for m in reversed(initializer.mounts)}
+    depths = sorted({len(path) for path in mounted}, reverse=True)
+    for s in served:
+        path = path_parts(s.download.destination)
+        above = (path[:depth] for depth in depths if depth <= len(path))
+        volume = next((mounted[parent] for parent in above if parent in mounted), None)
+        if volume is None:
+            detail = "a path of its arguments lies in no volume"
+            return Refusal(DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR, detail)
+        keys_of.setdefault(volume, set()).add(s.match.entry.key)
+    if not all(_is_empty_dir(pod.volumes_named(volume)) for volume in keys_of):
         detail = "a path of its arguments lies in a volume that is no emptyDir"
         return Refusal(DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR, detail)
-    return name
+    return keys_of
 
 
 def _is_empty_dir(volumes: list[Mapping[str, Json]]) -> bool:

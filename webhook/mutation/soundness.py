@@ -7,7 +7,7 @@ pod is refused.
 import re
 from collections.abc import Iterator
 
-from webhook.mutation.raw import Json, list_of, object_of
+from webhook.mutation.raw import Json, list_of, object_of, text_of
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 
@@ -25,12 +25,13 @@ def _faults(pod: Json) -> Iterator[str]:
     ]
     yield from _name_faults("volume", volumes)
     yield from _name_faults("container", [c.get("name") for c in containers])
+    known = {name for name in volumes if isinstance(name, str)}
     for container in containers:
         mounts = [object_of(m) for m in list_of(container.get("volumeMounts"))]
         yield from (
             "a mount of a container has no volume"
             for mount in mounts
-            if mount.get("name") not in volumes
+            if text_of(mount.get("name")) not in known
         )
         yield from _twice("mount path", [m.get("mountPath") for m in mounts])
 
