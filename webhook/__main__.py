@@ -1,7 +1,8 @@
 """`larder-webhook`: builds everything by hand, serves until asked to stop.
 
-Three tasks: the server, the watch over the catalog's file, and the one that stops both. A task that
-ends before it was asked to is an error that ends the process, so that it is started anew.
+Three tasks: the server, what keeps the state in step with the world (the catalog's file, or a
+cluster), and the one that stops both. A task that ends before it was asked to is an error that ends
+the process, so that it is started anew.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 import uvloop
 
@@ -19,12 +21,18 @@ from runtime.settings import read_settings, refuse
 from webhook.app import create_app
 from webhook.catalog_watch import CatalogWatch
 from webhook.metrics import Metrics
-from webhook.mutation import View
 from webhook.serving import Server, ServingError, open_listener, server_config
 from webhook.settings import PROGRAM, Settings
 from webhook.state import State
 
 _log = get_logger()
+
+
+class Follower(Protocol):
+    """Keeps the state in step with the world."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until asked to stop."""
 
 
 class TaskEndedError(RuntimeError):
@@ -35,8 +43,9 @@ def main() -> None:
     """The program."""
     settings = read_settings(Settings, PROGRAM, sys.argv[1:])
     configure_logs("webhook", level=settings.log_level)
-    state = State(View(None, settings.cache_root, settings.volume_mode))
+    state = State(settings.cache_root, settings.volume_mode)
     metrics = Metrics()
+    follower = _follower(settings, state, metrics)
     app = create_app(state, metrics, SystemClock())
     try:
         config = server_config(app, settings.tls_cert, settings.tls_key)
@@ -45,28 +54,39 @@ def main() -> None:
         refuse(PROGRAM, str(error))
     port = listener.getsockname()[1]
     server = Server(config, lambda: _log.info("ready to serve", host=settings.host, port=port))
-    watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(settings, listener, server, watch, state))
+            runner.run(_serve(settings, listener, server, follower, state))
         except Exception:  # noqa: BLE001 - the end of the program, whatever it was
             _log.exception("stopped by a failure")
             raise SystemExit(1) from None
+
+
+def _follower(settings: Settings, state: State, metrics: Metrics) -> Follower:
+    if settings.catalog is not None:
+        watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
+        watch.look()  # ready from the first request, if the catalog is good
+        return watch
+    from webhook.cluster import ClusterError, in_cluster  # noqa: PLC0415 - costs 15 MB
+
+    try:
+        return in_cluster(settings.kubeconfig, state, metrics)
+    except ClusterError as error:
+        refuse(PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
 
 
 async def _serve(
     settings: Settings,
     listener: socket.socket,
     server: Server,
-    watch: CatalogWatch,
+    follower: Follower,
     state: State,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    watch.look()  # ready from the first request, if the catalog is good
     work = {
-        "catalog watch": watch.run(stop),
+        "follower": follower.run(stop),
         "server": server.serve(sockets=[listener]),
         "stop": _stop_when_asked(stop, settings.stop_delay, server, state),
     }

@@ -2,7 +2,7 @@
 
     POST /mutate-pods   an AdmissionReview (bodies are bounded)
     GET  /livez         the process answers
-    GET  /readyz        a catalog was loaded, and nobody asked to stop
+    GET  /readyz        a catalog was loaded, the namespaces are known, and nobody asked to stop
     GET  /metrics       Prometheus' text format
 
 The edge is asynchronous, the decision is not: it is pure and takes less time than a thread's turn.
@@ -62,7 +62,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         if body is None:
             return JSONResponse({"error": _TOO_LARGE}, 413)
         start = clock.monotonic()
-        answer = serve_review(body, state.view)
+        answer = serve_review(body, state.view_of)
         content = orjson.dumps(answer.body)
         _record(answer, metrics, log)
         metrics.request_seconds.observe(clock.monotonic() - start)

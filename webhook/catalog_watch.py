@@ -1,10 +1,9 @@
-"""Keeps the view in step with the catalog's file: the last good catalog stays in force.
+"""Keeps the state in step with the catalog, wherever it is: the last good one stays in force.
 
 A bad edit is told once, with every problem, and shows in a metric until it is mended.
 """
 
 import asyncio
-from dataclasses import replace
 from typing import Final
 
 from larder.matching import CatalogIndex
@@ -18,16 +17,16 @@ _log = get_logger()
 
 
 class CatalogWatch:
-    """Polls the catalog's file and replaces the view's index."""
+    """Replaces the state's index when the catalog changed."""
 
-    def __init__(self, file: CatalogSource, state: State, metrics: Metrics) -> None:
-        self._file = file
+    def __init__(self, source: CatalogSource, state: State, metrics: Metrics) -> None:
+        self._source = source
         self._state = state
         self._metrics = metrics
 
     def look(self) -> CatalogReading:
-        """Read the file if it changed, and bring state, metrics and log up to date."""
-        reading = self._file.poll()
+        """Read the catalog if it changed, and bring state, metrics and log up to date."""
+        reading = self._source.poll()
         if reading.changed:
             self._accept(reading)
         return reading
@@ -49,6 +48,5 @@ class CatalogWatch:
             _log.error("catalog refused", problems=reading.problems, in_force=in_force)
             return
         if reading.catalog is not None:
-            index = CatalogIndex(reading.catalog)
-            self._state.view = replace(self._state.view, index=index)
+            self._state.index = CatalogIndex(reading.catalog)
             _log.info("catalog loaded", models=len(reading.catalog.models), notes=reading.notes)

@@ -6,6 +6,7 @@ with `allowed: true`: a decision either carries a patch or changes nothing, and 
 """
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -43,8 +44,8 @@ class Answer:
     failure: Exception | None = None
 
 
-def serve_review(body: bytes, view: View) -> Answer:
-    """Answer a review. Never raises."""
+def serve_review(body: bytes, view_of: Callable[[str], View]) -> Answer:
+    """Answer a review; `view_of` gives what is known for a namespace. Never raises."""
     try:
         request = _request_in(body)
     except MalformedReviewError as error:
@@ -53,7 +54,7 @@ def serve_review(body: bytes, view: View) -> Answer:
     subject = _subject(request, pod)
     asked = AdmissionRequest(pod, text_of(request.get("namespace")), _creates_pod(request))
     try:
-        decision = decide(asked, view)
+        decision = decide(asked, view_of(asked.namespace))
         return Answer(200, _response(uid, decision), subject, decision)
     except Exception as error:  # noqa: BLE001 - promise P9: anything unexpected allows the pod
         decision = Decision(DecisionReason.INTERNAL_ERROR, type(error).__name__)

@@ -24,13 +24,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="LARDER_WEBHOOK_",
         cli_kebab_case=True,
+        cli_hide_none_type=True,
         use_attribute_docstrings=True,
         frozen=True,
         hide_input_in_errors=True,
     )
 
-    catalog: Path
-    """The catalog's file. It may come later: not ready until it was read."""
+    catalog: Path | None = None
+    """The catalog's file. It may come later: not ready until it was read. Without it the webhook is
+    one of a cluster: catalog and namespaces are those of the API server."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster from outside of a pod."""
     tls_cert: Path
     """The serving certificate with its chain, PEM; the API server talks TLS only."""
     tls_key: Path
@@ -41,8 +45,9 @@ class Settings(BaseSettings):
     """The address to listen on."""
     cache_root: Annotated[PurePosixPath, AfterValidator(_usable_root)] = DEFAULT_ROOT
     """The agents' cache root: where the slots are on every node."""
-    volumes: Literal["HostPath", "ByNamespace"] = VolumeMode.HOST_PATH.value
-    """Where pods get hostPath volumes: everywhere, or where the namespace's labels allow it."""
+    volumes: Literal["HostPath", "ByNamespace"] | None = None
+    """Where pods get hostPath volumes: everywhere (the default with --catalog), or where the
+    namespace's labels allow it (the default in a cluster)."""
     stop_delay: Annotated[float, Field(ge=0, le=60)] = 0.0
     """Seconds between failing readiness and closing, for the API server to notice; without other
     replicas there is nobody else to ask."""
@@ -52,4 +57,6 @@ class Settings(BaseSettings):
     @property
     def volume_mode(self) -> VolumeMode:
         """`volumes` as the decision takes it."""
-        return VolumeMode(self.volumes)
+        if self.volumes is not None:
+            return VolumeMode(self.volumes)
+        return VolumeMode.BY_NAMESPACE if self.catalog is None else VolumeMode.HOST_PATH

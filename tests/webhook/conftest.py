@@ -210,20 +210,24 @@ StartWebhook = Callable[..., RunningWebhook]
 
 @pytest.fixture(scope="module")
 def start_webhook(identity: Identity) -> Iterator[StartWebhook]:
-    """Start the webhook on a free port with a catalog file; it is stopped after the tests."""
+    """Start the webhook on a free port; it is stopped after the tests."""
     started: list[RunningWebhook] = []
 
-    def start(catalog: Path, *flags: str) -> RunningWebhook:
+    def start(*flags: str) -> RunningWebhook:
         command = [sys.executable, "-m", "webhook", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--catalog", str(catalog), "--tls-cert", str(identity.certificate)]
-        command += ["--tls-key", str(identity.key), *flags]
+        command += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key), *flags]
         process = subprocess.Popen(  # noqa: S603 - our own program
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
         )
         webhook = RunningWebhook(process, identity)
         started.append(webhook)
         threading.Thread(target=webhook.read_lines, daemon=True).start()
-        webhook.port = webhook.wait_for("ready to serve")["port"]
+        earlier = []
+        while (line := webhook.wait_for_any())["event"] != "ready to serve":
+            earlier.append(line)
+        webhook.port = line["port"]
+        for line in earlier:  # watches begin while the server does
+            webhook.lines.put(line)
         return webhook
 
     yield start

@@ -36,7 +36,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, catalog_text: str) -> Path
 
 @pytest.fixture(scope="module")
 def webhook(start_webhook: Any, catalog: Path) -> Any:
-    return start_webhook(catalog, "--log-level", "debug")
+    return start_webhook("--catalog", str(catalog), "--log-level", "debug")
 
 
 def test_every_recorded_review_has_an_expected_reason() -> None:
@@ -147,7 +147,7 @@ def test_it_is_ready_once_a_catalog_comes_and_keeps_the_last_good_one(
     start_webhook: Any, review: Callable[[str], Any], tmp_path: Path, catalog_text: str
 ) -> None:
     path = tmp_path / "catalog.yaml"
-    webhook = start_webhook(path)
+    webhook = start_webhook("--catalog", str(path))
     body = json.dumps(review("hf-raw.after-kserve")).encode()
     assert webhook.get("/readyz") == (503, "no good catalog was loaded yet")
     webhook.post(body)
@@ -178,7 +178,7 @@ def test_it_is_ready_once_a_catalog_comes_and_keeps_the_last_good_one(
 def test_a_stop_fails_readiness_first_and_ends_well(
     start_webhook: Any, catalog: Path, number: int
 ) -> None:
-    webhook = start_webhook(catalog, "--stop-delay", "1")
+    webhook = start_webhook("--catalog", str(catalog), "--stop-delay", "1")
     connection = webhook.connect()
     connection.connect()
     webhook.process.send_signal(number)

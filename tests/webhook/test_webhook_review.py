@@ -15,6 +15,7 @@ from larder.contract import DecisionReason
 from larder.matching import CatalogIndex, Match, SourceView
 from webhook.mutation import View
 from webhook.review import serve_review
+from webhook.state import State
 
 REVIEW: dict[str, Any] = {
     "apiVersion": "admission.k8s.io/v1",
@@ -61,7 +62,7 @@ def request_with(**fields: object) -> bytes:
     ],
 )
 def test_what_is_no_review_gets_one_sentence(body: bytes, sentence: str, view: View) -> None:
-    answer = serve_review(body, view)
+    answer = serve_review(body, lambda _: view)
     assert (answer.status, answer.decision) == (400, None)
     (error,) = answer.body.values()
     assert str(error).startswith(sentence)
@@ -73,7 +74,7 @@ def test_a_patch_is_answered_as_the_api_server_wants_it(
     review: Callable[[str], Any], view: View
 ) -> None:
     asked = review("hf-raw.after-kserve")
-    answer = serve_review(json.dumps(asked).encode(), view)
+    answer = serve_review(json.dumps(asked).encode(), lambda _: view)
     assert answer.decision
     assert answer.body["response"]["patchType"] == "JSONPatch"  # type: ignore[index, call-overload] - raw JSON
     patch = json.loads(base64.b64decode(answer.body["response"]["patch"]))  # type: ignore[index, call-overload, arg-type] - raw JSON
@@ -98,7 +99,7 @@ def test_what_does_not_create_a_pod_is_allowed_unchanged(
 ) -> None:
     asked = review("hf-raw.after-kserve")
     asked["request"] |= fields
-    answer = serve_review(json.dumps(asked).encode(), view)
+    answer = serve_review(json.dumps(asked).encode(), lambda _: view)
     assert answer.decision
     assert answer.decision.reason is DecisionReason.NOT_A_PREDICTOR
     assert answer.body["response"] == {"uid": asked["request"]["uid"], "allowed": True}
@@ -117,7 +118,7 @@ def test_a_bug_allows_the_pod_unchanged_and_is_told(
     assert view.index
     broken = replace(view, index=BrokenIndex(view.index.catalog))
     asked = review("hf-raw.after-kserve")
-    answer = serve_review(json.dumps(asked).encode(), broken)
+    answer = serve_review(json.dumps(asked).encode(), lambda _: broken)
     assert answer.status == 200
     assert answer.body["response"] == {"uid": asked["request"]["uid"], "allowed": True}
     assert answer.decision
@@ -132,7 +133,7 @@ def test_a_name_of_megabytes_is_cut_in_logs_and_the_uid_is_returned_whole(
     asked = review("hf-raw.after-kserve")
     asked["request"] |= {"uid": "u" * 1000, "namespace": "n" * 1000}
     asked["request"]["object"]["metadata"]["generateName"] = "p" * 1000
-    answer = serve_review(json.dumps(asked).encode(), view)
+    answer = serve_review(json.dumps(asked).encode(), lambda _: view)
     assert answer.subject
     assert {len(answer.subject.uid), len(answer.subject.namespace), len(answer.subject.pod)} == {
         253
@@ -140,6 +141,19 @@ def test_a_name_of_megabytes_is_cut_in_logs_and_the_uid_is_returned_whole(
     assert answer.body["response"] == {"uid": "u" * 1000, "allowed": True}
 
 
+def test_the_labels_are_those_of_the_requests_namespace(
+    review: Callable[[str], Any], view: View
+) -> None:
+    assert view.index
+    labels = {"chat": {"larder.dev/mode": "Observe"}, "models": {"larder.dev/cache": "disabled"}}
+    state = State(view.cache_root, view.volumes, view.index, labels)
+    asked = review("hf-raw.after-kserve")
+    asked["request"]["object"]["metadata"]["namespace"] = "models"
+    answer = serve_review(json.dumps(asked).encode(), state.view_of)
+    assert answer.decision
+    assert answer.decision.reason is DecisionReason.OBSERVING
+
+
 @given(st.binary() | st.text().map(str.encode))
 def test_no_body_raises(view: View, body: bytes) -> None:
-    assert serve_review(body, view).status == 400
+    assert serve_review(body, lambda _: view).status == 400

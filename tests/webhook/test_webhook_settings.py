@@ -23,6 +23,27 @@ def test_the_defaults_are_those_of_a_standalone_webhook() -> None:
     assert (settings.port, settings.stop_delay, settings.log_level) == (9443, 0.0, "info")
 
 
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        pytest.param((), VolumeMode.BY_NAMESPACE, id="a cluster's namespaces say so themselves"),
+        pytest.param(
+            ("--volumes", "HostPath"), VolumeMode.HOST_PATH, id="a cluster's install does"
+        ),
+        pytest.param(
+            ("--catalog", "c.yaml", "--volumes", "ByNamespace"),
+            VolumeMode.BY_NAMESPACE,
+            id="a standalone webhook is told to ask",
+        ),
+    ],
+)
+def test_without_a_catalogs_file_volumes_need_evidence(
+    flags: tuple[str, ...], mode: VolumeMode
+) -> None:
+    settings = read_settings(Settings, PROGRAM, (*flags, *NEEDED[2:]))
+    assert settings.volume_mode is mode
+
+
 def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LARDER_WEBHOOK_PORT", "1234")
     monkeypatch.setenv("LARDER_WEBHOOK_VOLUMES", "ByNamespace")
@@ -33,7 +54,7 @@ def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        pytest.param((), "--catalog is required; --tls-cert is required", id="nothing"),
+        pytest.param((), "--tls-cert is required; --tls-key is required", id="nothing"),
         pytest.param((*NEEDED, "--bogus"), "unrecognized arguments: --bogus", id="an unknown flag"),
         pytest.param((*NEEDED, "--port"), "argument --port: expected one", id="a flag alone"),
         pytest.param((*NEEDED, "--port", "x"), "--port should be a valid integer", id="a word"),

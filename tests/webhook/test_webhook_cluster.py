@@ -1,0 +1,283 @@
+"""The real process as one of a cluster, whose API server is one of our own."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from kubernetes.client.configuration import Configuration
+
+from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
+from runtime.kube.client import KubeClient
+from runtime.kube.paths import collection_path, object_path
+from tests.runtime.kube.api_server import ApiServer
+from webhook.cluster import in_cluster
+from webhook.metrics import Metrics
+from webhook.mutation import VolumeMode
+from webhook.state import State
+
+NAMESPACES = collection_path("v1", "namespaces")
+CONFIG_MAPS = collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE)
+CATALOG = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
+CHAT = object_path("v1", "namespaces", "chat")
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    server = ApiServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def admin(server: ApiServer) -> Iterator[KubeClient]:
+    client = KubeClient(Configuration(host=server.host), program="larder-test")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def kubeconfig(server: ApiServer, tmp_path: Path) -> Path:
+    path = tmp_path / "kubeconfig"
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server.host}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def start(start_webhook: Any, kubeconfig: Path, server: ApiServer) -> Iterator[Callable[[], Any]]:
+    started = []
+
+    def begin() -> Any:
+        started.append(start_webhook("--kubeconfig", str(kubeconfig), "--log-level", "debug"))
+        return started[-1]
+
+    assert server
+    yield begin
+    for webhook in started:
+        if webhook.process.poll() is None:
+            assert webhook.stop() == 0
+
+
+@pytest.fixture
+def put_catalog(admin: KubeClient, catalog_text: str) -> Callable[..., None]:
+    def put(old: str = "", new: str = "") -> None:
+        data = {"catalog.yaml": catalog_text.replace(old, new) if old else catalog_text}
+        content = {"metadata": {"name": CATALOG_CONFIG_MAP, "namespace": SYSTEM_NAMESPACE}}
+        admin.apply(CATALOG, content | {"data": data}, field_manager="admin")
+
+    return put
+
+
+def label(admin: KubeClient, labels: dict[str, str | None]) -> None:
+    admin.patch(CHAT, {"metadata": {"labels": labels}})
+
+
+def settle(webhook: Any, body: bytes, reason: str) -> dict[str, Any]:
+    """Ask until a decision has this reason; the answer to it."""
+    seen = set()
+    for _ in range(2000):
+        answer = webhook.post(body)[1]["response"]
+        seen.add(webhook.wait_for("pod decided")["reason"])
+        if reason in seen:
+            return dict(answer)
+    pytest.fail(f"{reason} is not among {seen}")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def test_catalog_and_namespaces_are_followed(
+    start: Callable[[], Any],
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+    review: Callable[[str], Any],
+) -> None:
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    webhook = start()
+    refusal = webhook.wait_for("catalog refused")
+    assert refusal["problems"] == ["ConfigMap larder-system/larder-catalog: is not there"]
+    assert webhook.get("/readyz") == (503, "no good catalog was loaded yet")
+    settle(webhook, body, "CatalogNotLoaded")
+
+    put_catalog()
+    webhook.wait_for("catalog loaded")
+    assert webhook.get("/readyz") == (200, "ok")
+    settle(webhook, body, "HostPathForbidden")  # the namespace is not known
+
+    privileged = {"pod-security.kubernetes.io/enforce": "privileged"}
+    admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": privileged}})
+    assert settle(webhook, body, "Cached")["patch"]
+    label(admin, {"larder.dev/mode": "Observe"})
+    assert "patch" not in settle(webhook, body, "Observing")
+    label(admin, {"larder.dev/cache": "disabled"})
+    settle(webhook, body, "OptedOut")
+    label(admin, {"larder.dev/cache": None, "larder.dev/mode": None})
+    settle(webhook, body, "Cached")
+    admin.delete(CHAT)
+    settle(webhook, body, "HostPathForbidden")
+
+
+def test_a_catalog_that_turns_bad_or_goes_leaves_the_last_good_one_in_force(
+    start: Callable[[], Any],
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+    review: Callable[[str], Any],
+) -> None:
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    put_catalog()
+    labels = {"larder.dev/volume": "hostPath"}
+    admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": labels}})
+    webhook = start()
+    settle(webhook, body, "Cached")
+
+    put_catalog("kind: Catalog", "kind: Pantry")
+    refusal = webhook.wait_for("catalog refused")
+    assert refusal["in_force"] == "the last good catalog"
+    settle(webhook, body, "Cached")
+    admin.delete(CATALOG)
+    webhook.wait_for("catalog refused")
+    settle(webhook, body, "Cached")
+    assert webhook.get("/readyz") == (200, "ok")
+    assert "larder_webhook_catalog_problems 1.0" in webhook.get("/metrics")[1]
+
+    put_catalog("Qwen/Qwen2", "Qwen/Qwen3")
+    settle(webhook, body, "ModelNotInCatalog")
+
+
+def test_what_is_known_outlives_the_api_server(
+    start: Callable[[], Any],
+    server: ApiServer,
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+    review: Callable[[str], Any],
+) -> None:
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    put_catalog()
+    labels = {"larder.dev/volume": "hostPath"}
+    admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": labels}})
+    webhook = start()
+    settle(webhook, body, "Cached")
+    server.stop()
+    webhook.wait_for("watch interrupted")
+    settle(webhook, body, "Cached")
+    assert webhook.get("/readyz") == (200, "ok")
+    server.restart()
+    label(admin, {"larder.dev/cache": "disabled"})
+    settle(webhook, body, "OptedOut")
+
+
+def test_of_namespaces_only_the_metadata_is_asked_for(
+    start: Callable[[], Any], server: ApiServer, put_catalog: Callable[..., None]
+) -> None:
+    put_catalog()
+    webhook = start()
+    webhook.wait_for("catalog loaded")
+    webhook.stop()
+    asked = {seen.path: seen.headers["accept"] for seen in server.seen if seen.method == "GET"}
+    assert set(asked) == {NAMESPACES, CONFIG_MAPS}
+    assert "PartialObjectMetadata" in asked[NAMESPACES]
+
+
+async def test_of_a_namespace_only_the_labels_stay_in_memory(
+    admin: KubeClient, kubeconfig: Path
+) -> None:
+    def create(name: str) -> None:
+        metadata = {"name": name, "labels": {"a": name}, "annotations": {"long": "x" * 1000}}
+        admin.create(NAMESPACES, {"metadata": metadata})
+
+    state, stop = State(PurePosixPath("/r"), VolumeMode.BY_NAMESPACE), asyncio.Event()
+    cluster = in_cluster(kubeconfig, state, Metrics())
+    create("listed")
+    running = asyncio.create_task(cluster.run(stop))
+    await until(lambda: state.namespaces == {"listed": {"a": "listed"}})
+    create("watched")
+    await until(lambda: "watched" in (state.namespaces or {}))
+    stop.set()
+    await running
+    held = cluster._namespaces.mirror.snapshot.objects
+    assert {name for _, name in held} == {"listed", "watched"}
+    for content in held.values():
+        assert content.keys() == {"metadata"}
+        assert content["metadata"].keys() == {
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "labels",
+        }
+
+
+def test_a_watch_that_ends_by_a_defect_ends_the_program(
+    start: Callable[[], Any], server: ApiServer
+) -> None:
+    odd = {"metadata": {"name": CATALOG_CONFIG_MAP, "namespace": SYSTEM_NAMESPACE}, "data": "odd"}
+    with server.world.changed:
+        server.world.put("configmaps", {"kind": "ConfigMap", **odd}, "ADDED")
+    webhook = start()
+    failure = webhook.wait_for("stopped by a failure")
+    assert "ended by a defect" in json.dumps(failure)
+    assert webhook.process.wait(30) == 1
+
+
+def test_no_cluster_is_told_in_one_sentence(identity: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "webhook", "--tls-cert", str(identity.certificate)]
+    command += ["--tls-key", str(identity.key)]
+    for flags in ([], ["--kubeconfig", str(tmp_path / "none")]):
+        done = subprocess.run(  # noqa: S603 - our own program
+            [*command, *flags], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("larder-webhook: ")
+        assert done.stderr.endswith("; name a file with --catalog to run without a cluster\n")
+        assert done.stderr.count("\n") == 1
+
+
+def test_standalone_nothing_of_kubernetes_is_loaded(
+    start_webhook: Any, identity: Any, tmp_path: Path
+) -> None:
+    program = (
+        "import signal, sys, threading, webhook.__main__ as program\n"
+        "import webhook.serving as serving\n"
+        "from webhook.serving import Server\n"
+        "began = Server.startup\n"
+        "async def startup(self, sockets=None):\n"
+        "    await began(self, sockets)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "Server.startup = startup\n"
+        "program.main()\n"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('kubernetes', 'urllib3')])\n"
+    )
+    assert start_webhook
+    flags = ["--catalog", str(tmp_path / "c"), "--port", "0", "--host", "127.0.0.1"]
+    flags += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key)]
+    done = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", program, *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_stop_ends_the_watches_and_the_process_well(
+    start: Callable[[], Any], put_catalog: Callable[..., None]
+) -> None:
+    put_catalog()
+    webhook = start()
+    webhook.wait_for("catalog loaded")
+    assert webhook.stop(signal.SIGINT) == 0
