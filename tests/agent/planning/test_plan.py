@@ -388,3 +388,33 @@ def test_a_clock_that_was_set_back_keeps_no_model_young() -> None:
     wanted = wishes(Wanted(A, "a", priority=1), Wanted(B, "b"))
     evict = Evict(B, EvictReason.ROOM_NEEDED, 900)
     assert make_plan(observe(wanted, inventory)).actions[0] == evict
+
+
+def test_a_publish_that_failed_waits_for_its_time() -> None:
+    inventory = Inventory({}, {A: StagingFacts(listing((1, 10)), is_complete=True)})
+    failure = Failure(FillFailure.DISK_FULL, "", NOW + 5)
+    plan = make_plan(observe(wishes(Wanted(A, "a")), inventory, failures={A: failure}))
+    assert plan.actions == ()
+    assert [d.reason for d in plan.deferred] == [DeferReason.RETRY_LATER]
+
+
+def test_a_model_that_could_not_be_evicted_is_left_alone_for_a_while() -> None:
+    inventory = Inventory(
+        {B: ready((1, 600))}, staged(a=listing((2, 600))), (inode(1, 600, f"slots/{B}"),)
+    )
+    stuck = Failure(FillFailure.STALLED, "", NOW + 5, is_of_eviction=True)
+    seen = observe(wishes(Wanted(A, "a")), inventory, statuses={B: unlisted(10**6)})
+    assert Evict(B, EvictReason.UNLISTED, 600) in make_plan(seen).actions
+    plan = make_plan(replace(seen, failures={B: stuck}))
+    assert plan.actions == ()
+    assert {(d.key, d.reason) for d in plan.deferred} == {
+        (A, DeferReason.BUDGET_EXCEEDED),
+        (B, DeferReason.RETRY_LATER),
+    }
+
+
+def test_a_listing_in_doubt_is_asked_for_again() -> None:
+    inventory = Inventory({}, staged(a=listing((1, 10))))
+    failure = Failure(FillFailure.INTEGRITY_MISMATCH, "", NOW - 5, doubts_listing=True)
+    plan = make_plan(observe(wishes(Wanted(A, "a")), inventory, failures={A: failure}))
+    assert plan.actions == (Resolve(A),)

@@ -9,7 +9,12 @@ from agent.planning.values import Failure, Listing, RemoteFile, parse_listing
 from agent.planning.wishes import Node, wishes_of
 from larder.catalog import read_catalog
 from larder.contract import FillFailure
-from larder.errors import AccessDeniedError, SourceUnavailableError, StalledError
+from larder.errors import (
+    AccessDeniedError,
+    IntegrityError,
+    SourceUnavailableError,
+    StalledError,
+)
 from larder.layout import Digest
 from larder.quantities import parse_share
 
@@ -132,3 +137,10 @@ def test_a_listing_survives_its_file(files: dict[str, tuple[int, Digest | None]]
 )
 def test_a_listing_that_cannot_be_is_none(text: str) -> None:
     assert parse_listing(text) is None
+
+
+def test_bytes_that_are_not_as_listed_put_the_listing_in_doubt_until_it_was_asked_for() -> None:
+    first = next_failure(None, IntegrityError("f", "1", "2"), now=0.0, jitter=0.0)
+    assert first.doubts_listing
+    assert next_failure(first, SourceUnavailableError("503"), now=9.0, jitter=0.0).doubts_listing
+    assert not next_failure(None, SourceUnavailableError("503"), 9.0, 0.0).doubts_listing
