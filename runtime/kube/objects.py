@@ -19,13 +19,6 @@ def labels_only(content: KubeObject) -> KubeObject:
     return {"metadata": {field: metadata[field] for field in kept if field in metadata}}
 
 
-def labels_only(content: KubeObject) -> KubeObject:
-    """What a mirror compares, and the labels: annotations are often many times as large."""
-    kept = ("namespace", "name", "uid", "resourceVersion", "labels")
-    metadata = content["metadata"]
-    return {"metadata": {field: metadata[field] for field in kept if field in metadata}}
-
-
 def without_managed_fields(content: KubeObject) -> KubeObject:
     """The same object less what only the API server needs, half of its size. Changes `content`."""
     content["metadata"].pop("managedFields", None)

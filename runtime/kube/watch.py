@@ -10,15 +10,15 @@ what was missed. What was known stays in the mirror all the while.
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.clock import Clock
 from runtime.kube.backoff import RANDOM, Backoff
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import GoneError, KubeError, LostPlaceError, UnavailableError
-from runtime.kube.mirror import Mirror
-from runtime.kube.objects import without_managed_fields
+from runtime.kube.mirror import Change, Mirror
+from runtime.kube.objects import KubeObject, without_managed_fields
 from runtime.kube.stream import Stream
 from runtime.kube.watch_protocol import Target, read_event
 from runtime.logs import get_logger
@@ -47,7 +47,10 @@ class Surroundings:
 
 
 class Watch:
-    """Keeps `mirror` like the collection, in a thread of its own. `on_change` runs in it."""
+    """Keeps `mirror` like the collection, in a thread of its own. `on_change` runs in it.
+
+    `keep` is what of each object the mirror holds, its name and versions at least.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class Watch:
         on_change: Callable[[], object] | None = None,
         *,
         silence_seconds: float = SILENCE_SECONDS,
+        keep: Callable[[KubeObject], KubeObject] = without_managed_fields,
     ) -> None:
         self.mirror = Mirror(around.clock, on_change)
         self.name = f"watch of {target}"
         self._target = target
         self._around = around
         self._silence_seconds = silence_seconds
+        self._keep = keep
         self._wait = around.wait or around.stop.wait
         self._backoff = Backoff(around.random)
         self._resource_version: str | None = None
@@ -107,7 +112,7 @@ class Watch:
         listing = self._around.client.list(
             target.path, query=target.selectors, metadata_only=target.metadata_only
         )
-        self.mirror.fill([without_managed_fields(item) for item in listing.items])
+        self.mirror.fill([self._keep(item) for item in listing.items])
         self._resource_version = listing.resource_version
         return listing.resource_version
 
@@ -147,9 +152,14 @@ class Watch:
                 event = read_event(line, self.name)
                 self._resource_version = event.resource_version
                 if event.change:
-                    changes.append(event.change)
+                    changes.append(self._kept(event.change))
         finally:  # the place in the stream and the mirror belong together
             self.mirror.change(changes)
+
+    def _kept(self, change: Change) -> Change:
+        if change.content is None:
+            return change
+        return replace(change, content=self._keep(change.content))
 
     def _expired(self, error: GoneError) -> None:
         self._resource_version = None
