@@ -10,7 +10,7 @@ import orjson
 
 from runtime.kube.errors import LostPlaceError, error_of
 from runtime.kube.mirror import Change
-from runtime.kube.objects import KubeObject, ObjectName, name_of, without_managed_fields
+from runtime.kube.objects import KubeObject, ObjectName, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def read_event(line: bytes, what: str) -> Event:
 def _change(kind: str, name: ObjectName, content: KubeObject) -> Change | None:
     match kind:
         case "ADDED" | "MODIFIED":
-            return Change(name, without_managed_fields(content))
+            return Change(name, content)
         case "DELETED":
             return Change(name, None)
         case _:

@@ -266,6 +266,7 @@ def test_in_a_cluster_the_token_is_our_own_business(tmp_path: Path, token_path: 
     assert configuration.ssl_ca_cert == str(tmp_path / "ca.crt")
     assert configuration.verify_ssl
     assert configuration.refresh_api_key_hook is None
+    assert configuration.api_key == {}, "nothing holds on to the first token"
     assert configuration.retries is False
     client.close()
 

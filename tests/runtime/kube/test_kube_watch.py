@@ -268,6 +268,27 @@ def test_a_version_that_is_too_old_again_and_again_waits(stage: Stage) -> None:
     assert len(stage.server.lists) == 6
 
 
+def test_a_stream_that_lasted_makes_the_next_expiry_routine_again(stage: Stage) -> None:
+    stream = streaming(added("a", 101))
+    stage.is_slow = True
+    stage.server.faults += [None, refusing(410), None, stream, refusing(410), None, dropping]
+    stage.run()
+    assert len(stage.server.lists) == 3
+    assert stage.waited == [1]
+
+
+def test_while_it_lists_again_the_mirror_is_out_of_touch(stage: Stage) -> None:
+    synced: list[bool] = []
+
+    def look(handler: Handler) -> None:
+        synced.append(stage.watch.mirror.snapshot.is_synced)
+        handler.refuse(500)
+
+    stage.server.faults += [None, refusing(410), look]
+    stage.run()
+    assert synced == [False]
+
+
 def test_a_restarted_server_is_routine(stage: Stage) -> None:
     """Away for a while, then without a memory of our version: one list, nothing lost."""
     server = stage.server
@@ -354,6 +375,8 @@ def test_changes_and_deletions_are_followed(stage: Stage) -> None:
     snapshot = stage.watch.mirror.snapshot
     assert stage.names == ["a"]
     assert snapshot.objects["models", "a"]["data"] == {"x": "2"}
+    with pytest.raises(TypeError):
+        snapshot.objects["models", "b"] = {}
 
 
 def test_a_deletion_while_away_is_seen_by_the_next_list(stage: Stage) -> None:
