@@ -77,9 +77,9 @@ bench: install ## measure admission, hit and fill (SHORT=1: in a minute, with co
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 lock: install ## write requirements/*.lock from pyproject.toml
-	$(LOCK) --output-file requirements/runtime.lock pyproject.toml
 	$(LOCK) --extra demo --extra dev --output-file requirements/dev.lock pyproject.toml
-	$(LOCK) --group build --output-file requirements/build.lock
+	$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock pyproject.toml
+	$(LOCK) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 clean: ## remove what the other targets made, .venv too
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
