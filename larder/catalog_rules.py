@@ -197,7 +197,7 @@ def _shared_namespaces(first: ModelEntry, second: ModelEntry) -> list[str]:
     return sorted(set(first.namespaces) & set(second.namespaces))
 
 
-def catalog_notes(catalog: Catalog) -> tuple[str, ...]:
+def catalog_notes(catalog: Catalog, *, standalone: bool = True) -> tuple[str, ...]:
     """What a good catalog's admin should know at load, one sentence each, in document order."""
     notes = []
     if catalog.defaults.fills.max_bandwidth:
@@ -205,11 +205,13 @@ def catalog_notes(catalog: Catalog) -> tuple[str, ...]:
     if catalog.defaults.network != Network():
         notes.append("defaults.network has no effect yet: the environment's proxy and CA are used")
     for entry in catalog.models:
-        notes += [f"model {entry.name!r}: {note}" for note in _entry_notes(entry)]
+        notes += [
+            f"model {entry.name!r}: {note}" for note in _entry_notes(entry, standalone=standalone)
+        ]
     return tuple(notes)
 
 
-def _entry_notes(entry: ModelEntry) -> Iterator[str]:
+def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
     scheme = scheme_of(entry.storage_uri)
     if scheme not in FILLED_SCHEMES:
         yield f"no agent can fill {scheme}:// yet; its pods download as before"
@@ -225,7 +227,7 @@ def _entry_notes(entry: ModelEntry) -> Iterator[str]:
         yield "fill OnDemand has no effect yet; it is filled eagerly"
     if entry.network is not None:
         yield "network has no effect yet; the environment's proxy and CA are used"
-    if entry.credentials is not None and entry.credentials.secret_name:
+    if standalone and entry.credentials is not None and entry.credentials.secret_name:
         yield "credentials.secretName has no effect outside a cluster; it is fetched without"
     if ANY_NAMESPACE in entry.namespaces and entry.credentials is not None:
         yield "everyone gets what is fetched with credentials (public: true)"

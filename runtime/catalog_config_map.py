@@ -9,6 +9,7 @@ from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY, SYSTEM_NAMESPA
 from larder.errors import CatalogError
 from runtime.catalog_source import CatalogSource
 from runtime.kube.mirror import Mirror
+from runtime.kube.objects import KubeObject
 
 _WHERE = f"ConfigMap {SYSTEM_NAMESPACE}/{CATALOG_CONFIG_MAP}"
 
@@ -29,7 +30,12 @@ class CatalogConfigMap(CatalogSource):
         content = snapshot.objects.get((SYSTEM_NAMESPACE, CATALOG_CONFIG_MAP))
         if content is None:
             raise CatalogError((f"{_WHERE}: is not there",))
-        document = (content.get("data") or {}).get(CATALOG_DATA_KEY)
-        if not isinstance(document, str):
-            raise CatalogError((f"{_WHERE}: has no key {CATALOG_DATA_KEY!r}",))
-        return document.encode()
+        return catalog_document(content)
+
+
+def catalog_document(content: KubeObject) -> bytes:
+    """The catalog's text in the ConfigMap. Raises `CatalogError` where there is none."""
+    document = (content.get("data") or {}).get(CATALOG_DATA_KEY)
+    if not isinstance(document, str):
+        raise CatalogError((f"{_WHERE}: has no key {CATALOG_DATA_KEY!r}",))
+    return document.encode()

@@ -36,7 +36,7 @@ class CatalogSource(ABC):
         self._standalone = standalone
         self._catalog = last_good
         self._problems: tuple[str, ...] = ()
-        self._notes = catalog_notes(last_good) if last_good else ()
+        self._notes = catalog_notes(last_good, standalone=standalone) if last_good else ()
         self._document = b""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class CatalogSource(ABC):
                 self._catalog = read_catalog(document, standalone=self._standalone)
                 self._document = document
                 self._problems = ()
-                self._notes = catalog_notes(self._catalog)
+                self._notes = catalog_notes(self._catalog, standalone=self._standalone)
         except CatalogError as error:
             self._problems = error.problems
         changed = before != (self._catalog, self._problems)

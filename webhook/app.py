@@ -1,13 +1,15 @@
 """The webhook over HTTP: the only file that knows FastAPI.
 
-    POST /mutate-pods   an AdmissionReview (bodies are bounded)
-    GET  /livez         the process answers
-    GET  /readyz        a catalog was loaded, the namespaces are known, and nobody asked to stop
-    GET  /metrics       Prometheus' text format
+    POST /mutate-pods       an AdmissionReview of a pod (bodies are bounded)
+    POST /validate-catalog  an AdmissionReview of a ConfigMap
+    GET  /livez             the process answers
+    GET  /readyz            catalog and namespaces are known, and nobody asked to stop
+    GET  /metrics           Prometheus' text format
 
 The edge is asynchronous, the decision is not: it is pure and takes less time than a thread's turn.
 """
 
+import asyncio
 from typing import Final
 
 import orjson
@@ -20,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from larder.contract import DecisionReason
 from runtime.clock import Clock
 from runtime.logs import get_logger
+from webhook.catalog_review import CatalogAnswer, serve_catalog_review
 from webhook.metrics import Metrics
 from webhook.review import Answer, serve_review
 from webhook.state import State
@@ -68,6 +71,17 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         metrics.request_seconds.observe(clock.monotonic() - start)
         return Response(content, answer.status, media_type="application/json")
 
+    async def validate_catalog(request: Request) -> Response:
+        try:
+            body = await _bounded_body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        if body is None:
+            return JSONResponse({"error": _TOO_LARGE}, 413)
+        answer = await asyncio.to_thread(serve_catalog_review, body)  # a catalog may be large
+        _record_edit(answer, metrics, log)
+        return Response(orjson.dumps(answer.body), answer.status, media_type="application/json")
+
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok")
 
@@ -79,6 +93,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.add_route("/mutate-pods", mutate_pods, methods=["POST"])
+    app.add_route("/validate-catalog", validate_catalog, methods=["POST"])
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", show_metrics)
@@ -93,6 +108,18 @@ async def _bounded_body(request: Request) -> bytes | None:
         if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)
+
+
+def _record_edit(answer: CatalogAnswer, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    if "error" in answer.body:
+        metrics.malformed_reviews.inc()
+        log.debug("malformed review", error=answer.body["error"])
+        return
+    metrics.catalog_reviews[not answer.problems].inc()
+    if answer.problems:
+        log.info("edit of the catalog refused", problems=answer.problems)
+    if answer.failure:
+        log.error("edit of the catalog not checked", exc_info=answer.failure)
 
 
 def _record(answer: Answer, metrics: Metrics, log: FilteringBoundLogger) -> None:

@@ -35,6 +35,15 @@ class Metrics:
             "Requests that were no AdmissionReview, answered 400",
             registry=self.registry,
         )
+        catalog_reviews = Counter(
+            "larder_webhook_catalog_reviews",
+            "Answers to edits of ConfigMaps: whether they were allowed",
+            ["allowed"],
+            registry=self.registry,
+        )
+        self.catalog_reviews = {
+            allowed: catalog_reviews.labels(str(allowed).lower()) for allowed in (True, False)
+        }
         self.request_seconds = Histogram(
             "larder_webhook_request_seconds",
             "Seconds from a request's body to its answer",

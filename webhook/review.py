@@ -1,4 +1,4 @@
-"""One AdmissionReview in, one answer out; nothing of HTTP but the status.
+"""One AdmissionReview of a pod in, one answer out; nothing of HTTP but the status.
 
 What is no review of a request gets 400 and one sentence. Every well-formed review is answered 200
 with `allowed: true`: a decision either carries a patch or changes nothing, and the reason of a
@@ -12,16 +12,11 @@ from dataclasses import dataclass
 import orjson
 
 from larder.contract import DecisionReason
+from webhook.admission_review import MalformedReviewError, is_about, request_in, review_of
 from webhook.mutation import AdmissionRequest, Decision, Json, View, decide
 from webhook.mutation.raw import JsonObject, object_of, text_of
 
-_API_VERSION = "admission.k8s.io/v1"
-_KIND = "AdmissionReview"
 _LONGEST_NAME = 253  # RFC 1123; what is longer was not accepted yet, and is cut in logs
-
-
-class MalformedReviewError(ValueError):
-    """A body that is no AdmissionReview of a request; `str()` is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class Answer:
 def serve_review(body: bytes, view_of: Callable[[str], View]) -> Answer:
     """Answer a review; `view_of` gives what is known for a namespace. Never raises."""
     try:
-        request = _request_in(body)
+        request = _pod_request_in(body)
     except MalformedReviewError as error:
         return Answer(400, {"error": str(error)})
     uid, pod = text_of(request["uid"]), request["object"]
@@ -61,33 +56,15 @@ def serve_review(body: bytes, view_of: Callable[[str], View]) -> Answer:
         return Answer(200, _response(uid, decision), subject, decision, error)
 
 
-def _request_in(body: bytes) -> JsonObject:
-    try:
-        review = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise MalformedReviewError("the body is not JSON; accepted: an AdmissionReview") from None
-    if not isinstance(review, dict):
-        raise MalformedReviewError("the body is no JSON object; accepted: an AdmissionReview")
-    for key, accepted in (("apiVersion", _API_VERSION), ("kind", _KIND)):
-        if review.get(key) != accepted:
-            raise MalformedReviewError(f"the body has another {key}; accepted: {accepted}")
-    request = review.get("request")
-    if not isinstance(request, dict):
-        raise MalformedReviewError("the review has no request; accepted: an object")
-    if not text_of(request.get("uid")):
-        raise MalformedReviewError("the review's request has no uid; accepted: text")
+def _pod_request_in(body: bytes) -> JsonObject:
+    request = request_in(body)
     if not isinstance(request.get("object"), dict):
         raise MalformedReviewError("the review's request has no object; accepted: a pod")
     return request
 
 
 def _creates_pod(request: JsonObject) -> bool:
-    resource = object_of(request.get("resource"))
-    return (
-        request.get("operation") == "CREATE"
-        and (resource.get("group"), resource.get("resource")) == ("", "pods")
-        and not request.get("subResource")
-    )
+    return request.get("operation") == "CREATE" and is_about(request, "pods")
 
 
 def _subject(request: JsonObject, pod: Json) -> Subject:
@@ -103,4 +80,4 @@ def _response(uid: str, decision: Decision) -> JsonObject:
         patch = orjson.dumps([operation.as_json() for operation in decision.operations])
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(patch).decode()
-    return {"apiVersion": _API_VERSION, "kind": _KIND, "response": response}
+    return review_of(response)

@@ -634,6 +634,13 @@ def test_what_an_admin_should_know_is_a_note(text: str, note: str) -> None:
     assert [n for n in catalog_notes(read(text)) if n.startswith(note)]
 
 
+def test_a_secret_is_noted_only_where_it_has_no_effect() -> None:
+    uri, secret = "hf://o/m", f", revision: {COMMIT}, credentials: {{secretName: s}}"
+    catalog = read(models(entry(secret, uri=uri)))
+    assert len(catalog_notes(catalog, standalone=True)) == 1
+    assert catalog_notes(catalog, standalone=False) == ()
+
+
 @pytest.mark.parametrize(
     ("keys", "mistakes"),
     [

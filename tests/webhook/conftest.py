@@ -182,8 +182,8 @@ class RunningWebhook:
     def get(self, path: str) -> tuple[int, str]:
         return self._ask("GET", path, None)
 
-    def post(self, body: bytes) -> tuple[int, Any]:
-        status, text = self._ask("POST", "/mutate-pods?timeout=3s", body)
+    def post(self, body: bytes, path: str = "/mutate-pods") -> tuple[int, Any]:
+        status, text = self._ask("POST", f"{path}?timeout=3s", body)
         return status, json.loads(text)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:

@@ -137,6 +137,32 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_no_trace(webhook: Any) -> N
     assert "error" not in levels
 
 
+def test_an_edit_of_the_catalog_is_checked_and_counted(webhook: Any, catalog_text: str) -> None:
+    def edit(catalog: str) -> Any:
+        request = {
+            "uid": "u",
+            "operation": "UPDATE",
+            "namespace": "larder-system",
+            "name": "larder-catalog",
+            "resource": {"group": "", "resource": "configmaps"},
+            "object": {"data": {"catalog.yaml": catalog}},
+        }
+        review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+        body = json.dumps(review | {"request": request}).encode()
+        status, answer = webhook.post(body, "/validate-catalog")
+        assert status == 200
+        return answer["response"]
+
+    assert edit(catalog_text)["allowed"] is True
+    assert edit("kind: Pantry")["allowed"] is False
+    assert webhook.wait_for("edit of the catalog refused")["problems"]
+    text = webhook.get("/metrics")[1]
+    assert 'larder_webhook_catalog_reviews_total{allowed="true"} 1.0' in text
+    assert 'larder_webhook_catalog_reviews_total{allowed="false"} 1.0' in text
+    assert webhook.post(b"{", "/validate-catalog")[0] == 400
+    assert webhook.post(b" " * (5 * 1024 * 1024), "/validate-catalog")[0] == 413
+
+
 def test_other_paths_and_methods_are_not_served(webhook: Any) -> None:
     assert webhook.get("/mutate-pods")[0] == 405
     assert webhook.get("/docs")[0] == 404
