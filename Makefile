@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
 .DEFAULT_GOAL := help
-.PHONY: help install check static format lint types imports test cover test-as-agent test-crash demo bench lock clean
+.PHONY: help install check static format lint types imports test cover test-as-agent test-crash test-cluster demo bench lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,6 +69,12 @@ test-as-agent: install ## the agent's tests as the identity it has in a cluster:
 
 test-crash: install ## kill the agent CRASHES=200 times at random moments and look at its disk
 	$(BIN)/python -m tests.crash.run --runs $(CRASHES)
+
+# The cluster keeps Larder's install afterwards: `kubectl delete -k deploy/base` takes it away.
+test-cluster: install ## the tests that need a cluster: KUBECONFIG names one to try things in, as its admin
+	@test -n "$$KUBECONFIG" || { echo "make test-cluster needs KUBECONFIG, the admin's of a cluster" \
+	  "to try things in, and kubectl; try: KUBECONFIG=~/.kube/config make test-cluster" >&2; exit 1; }
+	$(BIN)/pytest -p no:cacheprovider tests/cluster
 
 demo: install ## the whole way on this machine, with models of SIZE=512MB
 	$(BIN)/larder demo --size $(SIZE)
