@@ -67,7 +67,7 @@ def _follower(settings: Settings, state: State, metrics: Metrics) -> Follower:
         watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
         watch.look()  # ready from the first request, if the catalog is good
         return watch
-    from webhook.cluster import ClusterError, in_cluster  # noqa: PLC0415 - costs 15 MB
+    from webhook.cluster import ClusterError, in_cluster  # noqa: PLC0415 - costs 20 MB
 
     try:
         return in_cluster(settings.kubeconfig, state, metrics)
