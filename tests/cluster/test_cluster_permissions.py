@@ -463,6 +463,8 @@ def test_an_agent_with_these_rights_fills_reports_and_evicts(
             until(lambda: cluster.labels() == {f"model.larder.dev/{cluster.key}": "ready"}, "label")
             until(lambda: cluster.state() == "Ready", "no report")
             cluster.catalog("[]", defaults="{unlistedTTL: 0s}")
+            until(lambda: (r := cluster.report()) is not None and not r.models[0].name, "listed")
+            cluster.catalog("[]", defaults="{unlistedTTL: 0s, joinTimeout: 1m}")  # look again now
             until(lambda: not cluster.content.exists(), "never evicted")
             until(lambda: cluster.labels() == {}, "label stays")
         finally:
