@@ -1,5 +1,6 @@
-"""The Secret and the webhook configurations through the API server.
+"""The Secret and the webhook configurations, by way of the API server.
 
+Every call may raise a `KubeError`. What is read is as it is now (a consistent read), not a cache's.
 A Secret is changed by a merge patch of our keys that holds for the version read alone; keys of
 others in it stay.
 """
@@ -8,16 +9,24 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from certs.authority import OUR_KEYS
-from certs.secret_store import StoredSecret
 from runtime.kube.client import JSON_PATCH, KubeClient
 from runtime.kube.errors import NotFoundError
 from runtime.kube.objects import KubeObject
 from runtime.kube.paths import collection_path, object_path
 
 _REGISTRATION: Final = "admissionregistration.k8s.io/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A Secret as it was read."""
+
+    data: Mapping[str, bytes] = field(repr=False)
+    resource_version: str
 
 
 class KubeSecret:

@@ -10,10 +10,10 @@ sees it.
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from certs.authority import Action, Material, Step, bundle_of
 from certs.ca_bundle import Published, patch_of, published_authorities
+from certs.kube_api import KubeConfigurations
 from certs.secret_store import Advance, SecretStore
 from runtime.clock import Clock
 from runtime.kube.errors import ConflictError, NotFoundError
@@ -21,16 +21,6 @@ from runtime.kube.objects import KubeObject
 from runtime.logs import get_logger
 
 _log = get_logger()
-
-
-class ConfigurationApi(Protocol):
-    """The way to our webhook configurations. Every method may raise a `KubeError`."""
-
-    def read(self) -> Sequence[KubeObject]:
-        """Those of ours that exist, as they are now (a consistent read)."""
-
-    def patch(self, configuration: KubeObject, patch: Sequence[Mapping[str, Any]]) -> None:
-        """Apply a JSON patch. Raises `ConflictError` or `NotFoundError` if it is another now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +38,7 @@ class Rotation:
     def __init__(
         self,
         store: SecretStore,
-        configurations: ConfigurationApi,
+        configurations: KubeConfigurations,
         endpoints: Mapping[str, str],
         clock: Clock,
     ) -> None:

@@ -7,9 +7,9 @@ used. Errors of the API server come through as they are; the next turn begins by
 
 import datetime as dt
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from certs.authority import (
     Action,
@@ -22,30 +22,10 @@ from certs.authority import (
     take_step,
     write_material,
 )
+from certs.kube_api import KubeSecret, StoredSecret
 from runtime.kube.errors import ConflictError, NotFoundError
 
 _PATH_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSecret:
-    """A Secret as it was read."""
-
-    data: Mapping[str, bytes] = field(repr=False)
-    resource_version: str
-
-
-class SecretApi(Protocol):
-    """The way to the one Secret. Every method may raise a `KubeError`."""
-
-    def read(self) -> StoredSecret | None:
-        """The Secret as it is now (a consistent read); None: there is none."""
-
-    def create(self, data: Mapping[str, bytes]) -> None:
-        """Make it. Raises `ConflictError` where there is one."""
-
-    def update(self, data: Mapping[str, bytes], resource_version: str) -> None:
-        """Bring our keys to this. Raises `ConflictError`, `NotFoundError` if it is another now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +39,7 @@ class Advance:
 class SecretStore:
     """What the Secret holds, and how it goes on. `names` are the DNS names of the Service."""
 
-    def __init__(self, api: SecretApi, names: Sequence[str]) -> None:
+    def __init__(self, api: KubeSecret, names: Sequence[str]) -> None:
         self._api = api
         self._names = tuple(names)
 

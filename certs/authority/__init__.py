@@ -11,8 +11,8 @@ publish, and the time; nothing else is remembered, so any replica can take the n
     the old one has expired                    →  it leaves the bundle
 
 No leaf outlives the authority that signed it, so no old leaf lives when the old authority leaves.
-A successor is valid from when its predecessor was: one that a clock running ahead has made holds on
-clocks that do not. A clock behind what is stored changes nothing at all.
+A successor is valid whenever its predecessor was, and longer: whatever the clock said that made it,
+it holds where the one before it held. A clock behind what is stored changes nothing at all.
 """
 
 from certs.authority.issue import make_authority, make_leaf

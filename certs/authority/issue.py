@@ -1,6 +1,7 @@
 """Makes authorities and leaves: P-256, with every extension that a strict verifier asks for.
 
-An API server is content with less; `cryptography` and newer Pythons are not.
+An API server is content with less; `cryptography` and newer Pythons are not. A successor's validity
+covers its predecessor's, so that no clock, however wrong, replaces what holds by what does not.
 """
 
 import datetime as dt
@@ -23,12 +24,16 @@ _LEAF_NAME: Final = "larder webhook"
 _SIGNATURE: Final = hashes.SHA256()
 
 
-def make_authority(now: dt.datetime, valid_from: dt.datetime | None = None) -> Authority:
-    """A new authority; `valid_from` is its predecessor's, else it is valid from an hour ago."""
+def make_authority(now: dt.datetime, predecessor: Authority | None = None) -> Authority:
+    """A new authority, valid from an hour ago."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(_AUTHORITY_NAME)
+    start, end = now - SLACK, now + AUTHORITY_LIFE
+    if predecessor:
+        start = min(start, predecessor.certificate.not_valid_before_utc)
+        end = max(end, predecessor.certificate.not_valid_after_utc)
     certificate = (
-        _builder(name, name, key, _earlier(now - SLACK, valid_from), now + AUTHORITY_LIFE)
+        _builder(name, name, key, start, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, _SIGNATURE)
@@ -36,8 +41,10 @@ def make_authority(now: dt.datetime, valid_from: dt.datetime | None = None) -> A
     return Authority(certificate, key)
 
 
-def make_leaf(authority: Authority, names: Sequence[str], now: dt.datetime) -> Leaf:
-    """A new leaf for these DNS names, by an authority with a key; it never outlives it."""
+def make_leaf(
+    authority: Authority, names: Sequence[str], now: dt.datetime, predecessor: Leaf | None = None
+) -> Leaf:
+    """A new leaf for these DNS names, valid from when its authority is; it never outlives it."""
     if authority.key is None:
         raise ValueError("an authority without its key cannot sign")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -48,7 +55,7 @@ def make_leaf(authority: Authority, names: Sequence[str], now: dt.datetime) -> L
             issuer.subject,
             key,
             issuer.not_valid_before_utc,
-            end_of_leaf(authority, now),
+            end_of_leaf(authority, now, predecessor),
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
@@ -65,9 +72,14 @@ def make_leaf(authority: Authority, names: Sequence[str], now: dt.datetime) -> L
     return Leaf(certificate, key)
 
 
-def end_of_leaf(authority: Authority, now: dt.datetime) -> dt.datetime:
+def end_of_leaf(
+    authority: Authority, now: dt.datetime, predecessor: Leaf | None = None
+) -> dt.datetime:
     """When a leaf that this authority signs now would end."""
-    return min(now + LEAF_LIFE, authority.certificate.not_valid_after_utc)
+    end = now + LEAF_LIFE
+    if predecessor:
+        end = max(end, predecessor.certificate.not_valid_after_utc)
+    return min(end, authority.certificate.not_valid_after_utc)
 
 
 def _builder(
@@ -102,7 +114,3 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _earlier(moment: dt.datetime, other: dt.datetime | None) -> dt.datetime:
-    return moment if other is None else min(moment, other)

@@ -103,10 +103,10 @@ def read_material(data: Mapping[str, bytes]) -> Material:
 
 def write_material(material: Material) -> dict[str, bytes]:
     """The Secret's data; reading it gives the same material."""
-    data = {
-        CA_CERTIFICATES: bundle_of(material.authorities),
-        CA_KEYS: b"".join(_key_pem(a.key) for a in material.authorities if a.key),
-    }
+    data = {}
+    if material.authorities:
+        data[CA_CERTIFICATES] = bundle_of(material.authorities)
+        data[CA_KEYS] = b"".join(_key_pem(a.key) for a in material.authorities if a.key)
     if material.published_at:
         data[PUBLISHED_AT] = material.published_at.isoformat().encode()
     if material.leaf:
@@ -131,7 +131,7 @@ def fingerprints(bundle: bytes) -> frozenset[Fingerprint]:
 
 
 def _read_authorities(data: Mapping[str, bytes], faults: list[str]) -> tuple[Authority, ...]:
-    if CA_CERTIFICATES not in data:
+    if not data.get(CA_CERTIFICATES):
         return ()
     try:
         certificates = x509.load_pem_x509_certificates(data[CA_CERTIFICATES])
@@ -174,7 +174,7 @@ def _read_key(pem: bytes) -> Key | None:
 
 
 def _read_leaf(data: Mapping[str, bytes], faults: list[str]) -> Leaf | None:
-    if LEAF_CERTIFICATE not in data:
+    if not data.get(LEAF_CERTIFICATE):
         return None
     try:
         certificate = x509.load_pem_x509_certificate(data[LEAF_CERTIFICATE])
@@ -190,7 +190,7 @@ def _read_leaf(data: Mapping[str, bytes], faults: list[str]) -> Leaf | None:
 
 
 def _read_published_at(data: Mapping[str, bytes], faults: list[str]) -> dt.datetime | None:
-    if PUBLISHED_AT not in data:
+    if not data.get(PUBLISHED_AT):
         return None
     try:
         moment = dt.datetime.fromisoformat(data[PUBLISHED_AT].decode())
@@ -203,7 +203,7 @@ def _read_published_at(data: Mapping[str, bytes], faults: list[str]) -> dt.datet
 
 
 def _read_path(data: Mapping[str, bytes], faults: list[str]) -> str | None:
-    if PATH not in data:
+    if not data.get(PATH):
         return None
     path = data[PATH].decode("ascii", "replace")
     if not _PATH.fullmatch(path):

@@ -111,7 +111,7 @@ def authority_missing(view: View) -> Step | None:
 def clock_behind(view: View) -> Step | None:
     """What is stored is not valid yet: this clock went back, or the one that made it was ahead.
 
-    Whoever is wrong, a certificate made by such a clock would be worse than the one that is there.
+    Who of them is wrong cannot be told from here; what is there may well hold, so it stays.
     """
     certificates = [authority.certificate for authority in view.material.authorities]
     if view.material.leaf:
@@ -216,9 +216,11 @@ def leaf_has_other_names(view: View) -> Step | None:
 
 def leaf_nears_its_end(view: View) -> Step | None:
     """A third of its life is left, and a new one would live longer."""
-    end = _leaf(view).certificate.not_valid_after_utc
-    signer = _signer(view)
-    if end - view.now > LEAF_LIFE / _THIRD or not signer or end_of_leaf(signer, view.now) <= end:
+    leaf, signer = _leaf(view), _signer(view)
+    end = leaf.certificate.not_valid_after_utc
+    if end - view.now > LEAF_LIFE / _THIRD:
+        return None
+    if signer and end_of_leaf(signer, view.now, leaf) <= end:
         return None
     return _new_leaf(view, Reason.LEAF_NEARS_ITS_END, f"the leaf ends on {_said(end)}")
 

@@ -40,15 +40,14 @@ def _founded(view: View, path: str) -> Material:
 
 
 def _with_new_authority(material: Material, now: dt.datetime) -> Material:
-    predecessor = material.authorities[0].certificate
-    new = make_authority(now, predecessor.not_valid_before_utc)
+    new = make_authority(now, material.authorities[0])
     return replace(material, authorities=(new, *material.authorities), published_at=None)
 
 
 def _with_new_leaf(view: View, material: Material, step: Step) -> Material:
     if step.signer is None:
         raise ValueError("a step that issues a leaf names who signs it")
-    leaf = make_leaf(step.signer, view.names, view.now)
+    leaf = make_leaf(step.signer, view.names, view.now, material.leaf)
     return replace(material, leaf=leaf, authorities=_retired(material.authorities, leaf))
 
 
