@@ -46,11 +46,22 @@ class Cluster:
         reason = self.webhook.wait_for("pod decided", uid=review["request"]["uid"])["reason"]
         return reason, answer["response"]
 
+    @property
+    def logged(self) -> list[dict[str, Any]]:
+        """What the webhook said that nobody read: who else wrote the catalog shows here."""
+        lines = self.webhook.lines
+        return [lines.get_nowait() for _ in range(lines.qsize())]
+
+    def ready(self) -> None:
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while self.webhook.get("/readyz") != (200, "ok"):
+            assert time.monotonic() < deadline, self.logged
+
     def settle(self, review: Any, wanted: str) -> None:
         """Ask until the reason is the wanted one."""
         deadline = time.monotonic() + WITHIN_SECONDS
         while (reason := self.ask(review)[0]) != wanted:
-            assert time.monotonic() < deadline, f"{reason} and not {wanted}"
+            assert time.monotonic() < deadline, f"{reason} and not {wanted}: {self.logged}"
 
 
 @pytest.fixture
@@ -83,10 +94,9 @@ def cluster(
 ) -> Iterator[Cluster]:
     write_catalog()
     webhook = start_webhook("--kubeconfig", os.environ["KUBECONFIG"], "--log-level", "debug")
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while webhook.get("/readyz") != (200, "ok"):
-        assert time.monotonic() < deadline, webhook.get("/readyz")
-    yield Cluster(admin, webhook, namespace)
+    cluster = Cluster(admin, webhook, namespace)
+    cluster.ready()
+    yield cluster
     assert webhook.stop() == 0
 
 
