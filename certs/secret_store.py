@@ -25,7 +25,7 @@ from certs.authority import (
 from certs.kube_api import KubeSecret, StoredSecret
 from runtime.kube.errors import ConflictError, NotFoundError
 
-_PATH_BYTES: Final = 32
+_PATH_BYTES: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SecretStore:
         step = next_step(view)
         if step is None or step.action is Action.WAIT:
             return Advance(view.material, step)
-        material = take_step(view, step, secrets.token_urlsafe(_PATH_BYTES))
+        material = take_step(view, step, secrets.token_hex(_PATH_BYTES))
         try:
             self._write(material, stored)
         except (ConflictError, NotFoundError):

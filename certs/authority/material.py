@@ -32,7 +32,7 @@ LEAF_KEY: Final = "tls.key"
 PATH: Final = "path"
 OUR_KEYS: Final = (CA_CERTIFICATES, CA_KEYS, PUBLISHED_AT, LEAF_CERTIFICATE, LEAF_KEY, PATH)
 
-_PATH: Final = re.compile(r"[A-Za-z0-9_-]{32,128}")  # at least 192 bits
+_PATH: Final = re.compile(r"[a-z0-9]{32,63}")  # an API server takes nothing else in a path
 _KEY_BLOCK: Final = re.compile(
     rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL
 )
@@ -207,7 +207,7 @@ def _read_path(data: Mapping[str, bytes], faults: list[str]) -> str | None:
         return None
     path = data[PATH].decode("ascii", "replace")
     if not _PATH.fullmatch(path):
-        faults.append(f"{PATH} is not 32 to 128 letters, digits, '-' and '_'")
+        faults.append(f"{PATH} is not 32 to 63 small letters and digits")
         return None
     return path
 

@@ -1,9 +1,10 @@
 """An API server's objects in memory, below the real adapters, and turns that interleave at will.
 
 It keeps what the adapters rely on: a growing resource version, 409 for an old one or a name taken,
-404 for what is not there, merge patches and JSON patches.
+404 for what is not there, 422 for a path of a Service that is none, merge and JSON patches.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from runtime.kube.client import JSON_PATCH, KubeClient
 from runtime.kube.errors import (
     AlreadyExistsError,
     ConflictError,
+    InvalidError,
     KubeError,
     NotFoundError,
     UnavailableError,
 )
 
 Json = dict[str, Any]
+_SEGMENT = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?")  # of a path, empty for "/"
 
 
 class Memory:
@@ -77,6 +80,10 @@ class MemoryClient(KubeClient):
             new = jsonpatch.JsonPatch([]).apply(_merged(held, content))
         if new["metadata"]["resourceVersion"] != held["metadata"]["resourceVersion"]:
             raise ConflictError(f"{path}: was changed by somebody else")
+        for webhook in new.get("webhooks", ()):
+            segments = webhook["clientConfig"]["service"]["path"].strip("/").split("/")
+            if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+                raise InvalidError(f"{path}: refused with 422")
         return self._memory.write(path, new)
 
     def _held(self, path: str) -> Json:

@@ -93,9 +93,10 @@ GARBLED = WHOLE["ca.crt"].replace(b"\nM", b"\n!")
         ("ca.published-at", b"yesterday", "ca.published-at is no time", "published_at"),
         ("ca.published-at", b"2031-05-06T07:08:09", "is no time with its zone", "published_at"),
         ("ca.published-at", b"\xff", "ca.published-at is no time", "published_at"),
-        ("path", b"../etc", "path is not 32 to 128 letters", "path"),
-        ("path", b"short", "path is not 32 to 128 letters", "path"),
-        ("path", b"\xff" * 40, "path is not 32 to 128 letters", "path"),
+        ("path", b"../etc", "path is not 32 to 63 small letters", "path"),
+        ("path", b"P" * 40, "path is not 32 to 63 small letters", "path"),
+        ("path", b"short", "path is not 32 to 63 small letters", "path"),
+        ("path", b"\xff" * 40, "path is not 32 to 63 small letters", "path"),
     ],
 )
 def test_a_damaged_part_is_missing_with_a_fault_and_the_others_stay(
