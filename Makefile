@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SIZE ?= 512MB
 CRASHES ?= 200
 WORKERS ?= 2
-PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py)
+PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py tests/certs/test_authority_*.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header
 # What the agent is allowed in a cluster: uid 0 without any capability.

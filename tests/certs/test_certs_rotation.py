@@ -1,13 +1,16 @@
 import base64
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import jsonpatch
 import pytest
 from certs_cases import DAY, HOUR, MINUTE, NOW, PATH, material
 from certs_memory import interleave
-from certs_world import ENDPOINTS, MUTATING, SECRET, VALIDATING, World
+from certs_world import ENDPOINTS, MUTATING, SECRET, VALIDATING, Replica, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +18,7 @@ from certs.authority import Action, Material, Reason, bundle_of, make_authority,
 from certs.ca_bundle import Published, patch_of
 from runtime.kube.errors import UnavailableError
 
+PAUSES = st.sampled_from([timedelta(0), timedelta(0), 31 * MINUTE, 3 * HOUR])
 STEPS = st.sampled_from([timedelta(0), MINUTE, 10 * MINUTE, 31 * MINUTE, DAY, 3 * DAY])
 JUMPS = st.sampled_from(
     [-400 * DAY, -31 * DAY, -2 * HOUR, 2 * HOUR, 31 * DAY, 400 * DAY, 4000 * DAY]
@@ -163,47 +167,59 @@ def test_no_key_and_no_path_leave_the_secret(capsys: pytest.CaptureFixture[str])
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_racing_replicas_end_with_one_authority(data: st.DataObject) -> None:
     world = World(replicas=3)
     world.memory.lost_answers = data.draw(st.integers(0, 2))
+
+    def check() -> None:  # a key that lost the race is never used
+        stored = world.material.leaf if SECRET in world.memory.objects else None
+        served = [replica.served for replica in world.replicas if replica.served]
+        assert all(stored and leaf.key_pem == stored.key_pem for leaf in served)
+
     for _ in range(2):
         plays = [replica.turn for replica in world.replicas]
-        interleave(world.memory, plays, lambda n: data.draw(st.integers(0, n - 1)), lambda: None)
+        interleave(world.memory, plays, lambda n: data.draw(st.integers(0, n - 1)), check)
     settle(world)
     assert world.memory.writes.count(SECRET) == 1
     assert len(world.material.authorities) == 1
-    assert len({replica.served for replica in world.replicas if replica.served}) >= 1
-    served = {replica.served and replica.served.certificate_pem for replica in world.replicas}
-    assert len(served) == 1
     assert world.complaints() == []
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_what_is_served_verifies_at_every_moment_of_a_rotation(data: st.DataObject) -> None:
-    world = World(replicas=data.draw(st.integers(1, 3), label="replicas"))
-    age = data.draw(st.sampled_from([0 * DAY, 239 * DAY, 241 * DAY, 330 * DAY]), label="age")
-    world.store(material(age, min(age, data.draw(st.sampled_from([0, 18, 21])) * DAY)))
+    """A replica may stand still for days in the middle of a turn, while the others go on."""
+    world = World(replicas=data.draw(st.integers(2, 3), label="replicas"))
+    age = data.draw(st.sampled_from([0, 241, 330]), label="authority's age in days") * DAY
+    leaf_age = min(age, data.draw(st.sampled_from([0, 21]), label="leaf's age in days") * DAY)
+    world.store(material(age, leaf_age))
     settle_bundles(world)
+    world.memory.lost_answers = data.draw(st.integers(0, 2), label="lost answers")
+    end = NOW + 8 * DAY
+
+    def turns(replica: Replica) -> None:
+        for _ in range(6):
+            with suppress(UnavailableError):
+                replica.load(world.material)  # what its watch tells
+                replica.turn()
 
     def check() -> None:
         assert world.complaints() == []
 
-    for _ in range(data.draw(st.integers(1, 8), label="rounds")):
-        world.watch()
-        world.now += data.draw(STEPS, label="time passes")
-        world.memory.lost_answers = data.draw(st.sampled_from([0, 0, 0, 1]))
+    def pass_time() -> None:
+        world.now = min(end, world.now + data.draw(PAUSES, label="time passes"))
         check()
-        plays = [replica.turn for replica in world.replicas]
-        interleave(world.memory, plays, lambda n: data.draw(st.integers(0, n - 1)), check)
+
+    plays = [partial(turns, replica) for replica in world.replicas]
+    interleave(world.memory, plays, in_runs(data, pass_time), check)
     world.memory.lost_answers = 0
     settle(world)
-    check()
+    assert world.complaints() == []
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_one_replica_with_whatever_clock_breaks_nothing(data: st.DataObject) -> None:
     world = World(replicas=2)
     age = data.draw(st.sampled_from([0, 5, 239, 241, 330]), label="age") * DAY
@@ -226,7 +242,7 @@ def test_one_replica_with_whatever_clock_breaks_nothing(data: st.DataObject) -> 
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_after_any_jump_of_all_clocks_the_rotation_ends_and_what_is_served_verifies(
     data: st.DataObject,
 ) -> None:
@@ -244,6 +260,20 @@ def test_after_any_jump_of_all_clocks_the_rotation_ends_and_what_is_served_verif
             )
     settle(world)
     assert world.complaints() == []
+
+
+def in_runs(data: st.DataObject, before_each: Callable[[], object]) -> Callable[[int], int]:
+    """Who goes on: one for a run of requests, then another, so that some stand still for long."""
+    run: list[int] = []
+
+    def choose(left: int) -> int:
+        if not run:
+            before_each()
+            who = data.draw(st.integers(0, left - 1), label="goes on")
+            run.extend([who] * data.draw(st.sampled_from([1, 2, 3, 5, 10, 25]), label="for"))
+        return min(run.pop(), left - 1)
+
+    return choose
 
 
 def settle_bundles(world: World) -> None:
