@@ -110,6 +110,14 @@ class Agent:
             self.wake.clear()
         raise AssertionError("the agent does not come to rest")
 
+    def turn_until_stalled(self, hub: Hub) -> None:
+        """Reconcile until the hub holds back the rest of a file."""
+        for _ in range(TURNS):
+            self.reconciler.reconcile()
+            if hub.stalled.wait(0.1):
+                return
+        raise AssertionError("no fill came as far as the stall")
+
     def status(self, key: Key) -> dict[str, object]:
         text = (self.root.path / "slots" / key / "status.json").read_text()
         return dict(json.loads(text))
@@ -404,11 +412,7 @@ def test_the_budget_holds_and_the_one_that_does_not_fit_says_so(
 def test_a_fill_that_nobody_wants_any_more_ends(agent: Agent, hub: Hub, catalog: Path) -> None:
     hub.faults.append(Fault(Stall(after_bytes=10), kind="get"))
     write_catalog(catalog, hub, "a")
-    agent.reconciler.reconcile()
-    for _ in range(TURNS):
-        if hub.stalled.wait(0.1):
-            break
-        agent.reconciler.reconcile()
+    agent.turn_until_stalled(hub)
     assert agent.fills.in_flight()
     write_catalog(catalog, hub)
     agent.settle()
@@ -421,10 +425,7 @@ def test_a_fill_without_progress_is_killed_and_waiting_pods_learn_it(
 ) -> None:
     hub.faults.append(Fault(Stall(after_bytes=10), kind="get", times=1))
     write_catalog(catalog, hub, "b")
-    for _ in range(TURNS):
-        agent.reconciler.reconcile()
-        if hub.stalled.wait(0.1):
-            break
+    agent.turn_until_stalled(hub)
     agent.clock.advance(61)
     agent.reconciler.reconcile()
     agent.settle()
@@ -441,10 +442,7 @@ def test_a_stopped_agent_says_that_it_comes_back_and_its_successor_goes_on(
     hub.faults.append(Fault(Stall(after_bytes=10), kind="get", times=1))
     write_catalog(catalog, hub, "b")
     first = Agent(root, catalog)
-    for _ in range(TURNS):
-        first.reconciler.reconcile()
-        if hub.stalled.wait(0.1):
-            break
+    first.turn_until_stalled(hub)
     first.reconciler.reconcile()
     first.reconciler.shut_down()
     before = first.status(key(hub, "b"))
