@@ -86,6 +86,7 @@ lock: install ## write requirements/*.lock from pyproject.toml
 	$(LOCK) --extra demo --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(LOCK) --constraint requirements/dev.lock --output-file requirements/runtime.lock pyproject.toml
 	$(LOCK) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
+	$(LOCK) --constraint requirements/dev.lock --group demo-image --output-file requirements/demo.lock
 
 clean: ## remove what the other targets made, .venv too
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \

@@ -7,7 +7,9 @@
     entrypoint.py   what KServe's image runs       processes.py  started, awaited, ended
     report.py       the figures                    show.py       what people see
     hub*.py         a server that speaks the Hub's protocol, and misbehaves when told to
+    serve.py        that hub as a pod              model_server.py  what reads a model in a pod
 
 The hub is also the tests' and the benchmarks' one. What the demo depends on beyond Larder itself
-(scikit-learn, safetensors, kserve-storage) stays out of the images.
+(scikit-learn, safetensors, kserve-storage) stays out of the images; Dockerfile.demo makes
+one of its own, for tests in a cluster.
 """

@@ -71,14 +71,15 @@ class Hub:
     """A hub on a port of its own; entering it starts its threads, leaving it ends them.
 
     `repos` and `faults` may be changed at any time. `cdn`: LFS files are at a second origin,
-    behind signed links. `limit_rate` is in bytes a second, for each response.
+    behind signed links. `limit_rate` is in bytes a second, for each response. At
+    0.0.0.0 links to a next page or a second origin lead nowhere.
     """
 
     def __init__(
         self,
         repos: Mapping[str, Repo],
         *,
-        port: int = 0,
+        address: tuple[str, int] = ("127.0.0.1", 0),
         cdn: bool = False,
         page_entries: int = 1000,
         limit_rate: int | None = None,
@@ -89,13 +90,13 @@ class Hub:
         self.bytes_sent = 0
         """Bodies of every kind, counted just before they are sent, so that no client that has a
         body sees a count without it; one that leaves in the middle is counted a step too many."""
-        self.limit = None if limit_rate is None else _drip_at(limit_rate)
+        self.limit = None if limit_rate is None else drip_at(limit_rate)
         self.stalled = threading.Event()
         """Set while a response stands still because of a `Stall`."""
         self.closing = threading.Event()
         self._released = threading.Condition()
         self._lock = threading.Lock()
-        self._port = port
+        self._host, self._port = address
         self._has_cdn = cdn
         self._protocol = Protocol(self.repos, page_entries)
         self._servers: list[_Server] = []
@@ -170,10 +171,10 @@ class Hub:
                 self._released.wait()
 
     def _serve(self, origin: Origin, port: int) -> str:
-        server = _Server(self, origin, port)
+        server = _Server(self, origin, (self._host, port))
         self._servers.append(server)
         server.begin()
-        return f"http://127.0.0.1:{server.server_port}"
+        return f"http://{self._host}:{server.server_port}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -182,8 +183,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, hub: Hub, origin: Origin, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, hub: Hub, origin: Origin, address: tuple[str, int]) -> None:
+        super().__init__(address, _Handler)
         self.hub = hub
         self.origin: Origin = origin
         self._connections: set[socket.socket] = set()
@@ -315,7 +316,7 @@ def _byte_at(content: bytes | Path, offset: int) -> int:
         return file.read(1)[0]
 
 
-def _drip_at(bytes_per_second: int) -> Drip:
+def drip_at(bytes_per_second: int) -> Drip:
     step_bytes = max(1, int(bytes_per_second * LIMITED_STEP_SECONDS))
     return Drip(step_bytes, step_bytes / bytes_per_second)
 
@@ -339,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     repos = repos_below(asked.directory)
     if not repos:
         parser.error(f"{asked.directory}: no owner/model folder in it")
-    hub = Hub(repos, port=asked.port, limit_rate=asked.limit_rate)
+    hub = Hub(repos, address=("127.0.0.1", asked.port), limit_rate=asked.limit_rate)
     with hub, contextlib.suppress(KeyboardInterrupt):
         sys.stdout.write(hub.url + "\n")
         sys.stdout.flush()

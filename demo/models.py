@@ -10,6 +10,7 @@ The libraries are imported where they are used: they take seconds to load.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,14 @@ def check_checkpoint(directory: Path, seed: int = 0) -> str:
                     raise ValueError(f"{directory / shard}: {tensor.name} is not what was written")
     shards = len(set(weight_map.values()))
     return f"{len(tensors)} tensors, {shape.size_bytes} bytes in {shards} shards, all as written"
+
+
+def files_below(models: Path) -> Iterator[Path]:
+    """Every file of a model, without what the hub's client leaves beside it."""
+    for folder, folders, names in os.walk(models):
+        if Path(folder) == models and ".cache" in folders:
+            folders.remove(".cache")
+        yield from (Path(folder, name) for name in names)
 
 
 def _shards(tensors: Iterable[Tensor], limit_bytes: int) -> Iterator[list[Tensor]]:

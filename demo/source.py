@@ -1,6 +1,5 @@
 """Where the demo's models come from: a hub of its own, with models made on the spot, or another."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Final
 from safetensors import SafetensorError
 
 from demo.hub import Hub, Repo
-from demo.models import check_checkpoint, check_iris, make_checkpoint, make_iris
+from demo.models import check_checkpoint, check_iris, files_below, make_checkpoint, make_iris
 from demo.processes import DemoError
 from larder.layout import MANIFEST
 from larder.manifest import parse_manifest
@@ -100,11 +99,3 @@ def check_against_manifest(models: Path, slot: Path) -> str:
             if file_digest(file, "sha256").hexdigest() != digest:
                 raise ValueError(f"{models / path}: its digest is not the manifest's")
     return f"{len(listed)} files, each with the manifest's digest"
-
-
-def files_below(models: Path) -> Iterator[Path]:
-    """Every file of a model, without what the hub's client leaves beside it."""
-    for folder, folders, names in os.walk(models):
-        if Path(folder) == models and ".cache" in folders:
-            folders.remove(".cache")
-        yield from (Path(folder, name) for name in names)
