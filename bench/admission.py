@@ -123,7 +123,9 @@ def serve_constant(certificate: Path, key: Path) -> None:
     def on_ready() -> None:
         print(json.dumps({"event": "ready to serve", "port": port}), flush=True)
 
-    server = Server(server_config(app, certificate, key), on_ready)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    server = Server(server_config(app, context), on_ready)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))
 

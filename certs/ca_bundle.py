@@ -1,7 +1,7 @@
 """What a webhook configuration must trust and call, and the patch that brings it there. Pure.
 
-Only webhooks that are ours by name and reached through a Service are looked at. A configuration
-whose bundle somebody else injects (cert-manager, OpenShift) is left alone as a whole.
+Only webhooks that are ours by name and reached through a Service are looked at. Where somebody else
+injects the bundle (cert-manager, OpenShift), it is theirs; the path is ours all the same.
 """
 
 import base64
@@ -33,7 +33,9 @@ def admission_path(path: str, endpoint: str) -> str:
 def published_authorities(
     configuration: KubeObject, endpoints: Mapping[str, str]
 ) -> tuple[frozenset[Fingerprint], ...]:
-    """The authorities that each of our webhooks trusts."""
+    """The authorities that each of our webhooks trusts; nothing where bundles are injected."""
+    if is_injected(configuration):
+        return ()
     return tuple(fingerprints(_bundle(webhook)) for _, webhook in _ours(configuration, endpoints))
 
 
@@ -43,9 +45,10 @@ def patch_of(configuration: KubeObject, wanted: Published) -> list[dict[str, Any
     It holds for the version that was read alone: with another, the API server says conflict.
     """
     changes = []
+    keeps_bundle = is_injected(configuration)
     for index, webhook in _ours(configuration, wanted.endpoints):
         at = f"/webhooks/{index}/clientConfig"
-        if _bundle(webhook) != wanted.bundle:
+        if not keeps_bundle and _bundle(webhook) != wanted.bundle:
             value = base64.b64encode(wanted.bundle).decode()
             changes.append({"op": "add", "path": f"{at}/caBundle", "value": value})
         path = admission_path(wanted.path, wanted.endpoints[webhook["name"]])
@@ -66,8 +69,6 @@ def is_injected(configuration: KubeObject) -> bool:
 def _ours(
     configuration: KubeObject, endpoints: Mapping[str, str]
 ) -> Iterator[tuple[int, KubeObject]]:
-    if is_injected(configuration):
-        return
     for index, webhook in enumerate(configuration.get("webhooks") or []):
         if webhook["name"] in endpoints and webhook["clientConfig"].get("service"):
             yield index, webhook

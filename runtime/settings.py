@@ -43,9 +43,14 @@ def read_settings(settings: type[T], program: str, arguments: Sequence[str]) -> 
 
 def _sentences(error: ValidationError) -> list[str]:
     return [
-        f"--{str(fault['loc'][0]).replace('_', '-')} {_clause(fault['type'], fault['msg'])}"
+        _flag(fault["loc"]) + _clause(fault["type"], fault["msg"])
         for fault in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _flag(place: tuple[int | str, ...]) -> str:
+    """The flag that is at fault; nothing where several together are."""
+    return f"--{str(place[0]).replace('_', '-')} " if place else ""
 
 
 def _clause(fault: str, message: str) -> str:

@@ -1,7 +1,7 @@
 """`larder-webhook`: builds everything by hand, serves until asked to stop.
 
-Three tasks: the server, what keeps the state in step with the world (the catalog's file, or a
-cluster), and the one that stops both. A task that ends before it was asked to is an error that ends
+The tasks: the server; what keeps state and certificate in step with the world (files, or a
+cluster); and the one that stops them. A task that ends before it was asked to is an error that ends
 the process, so that it is started anew.
 """
 
@@ -9,17 +9,19 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import uvloop
 
+from certs.serving import ServingCertificate
 from runtime.catalog_file import CatalogFile
 from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
 from runtime.settings import read_settings, refuse
 from webhook.app import create_app
 from webhook.catalog_watch import CatalogWatch
+from webhook.certificate_files import CertificateFiles
 from webhook.metrics import Metrics
 from webhook.serving import Server, ServingError, open_listener, server_config
 from webhook.settings import PROGRAM, Settings
@@ -29,7 +31,7 @@ _log = get_logger()
 
 
 class Follower(Protocol):
-    """Keeps the state in step with the world."""
+    """Keeps something in step with the world."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until asked to stop."""
@@ -45,48 +47,63 @@ def main() -> None:
     configure_logs("webhook", level=settings.log_level)
     state = State(settings.cache_root, settings.volume_mode)
     metrics = Metrics()
-    follower = _follower(settings, state, metrics)
+    certificate = ServingCertificate()
     app = create_app(state, metrics, SystemClock())
     try:
-        config = server_config(app, settings.tls_cert, settings.tls_key)
+        followers = _followers(settings, certificate, state, metrics)
         listener = open_listener(settings.host, settings.port)
     except ServingError as error:
         refuse(PROGRAM, str(error))
     port = listener.getsockname()[1]
+    config = server_config(app, certificate.context)
     server = Server(config, lambda: _log.info("ready to serve", host=settings.host, port=port))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(settings, listener, server, follower, state))
+            runner.run(_serve(settings, listener, server, followers, state))
         except Exception:  # noqa: BLE001 - the end of the program, whatever it was
             _log.exception("stopped by a failure")
             raise SystemExit(1) from None
 
 
-def _follower(settings: Settings, state: State, metrics: Metrics) -> Follower:
+def _followers(
+    settings: Settings, certificate: ServingCertificate, state: State, metrics: Metrics
+) -> dict[str, Follower]:
+    """What follows the world, by name. Raises `ServingError` for an unfit certificate."""
+    followers: dict[str, Follower] = {}
+    if settings.tls_cert and settings.tls_key:
+        files = CertificateFiles(certificate, settings.tls_cert, settings.tls_key)
+        files.load()
+        followers["certificate files"] = files
     if settings.catalog is not None:
         watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
         watch.look()  # ready from the first request, if the catalog is good
-        return watch
-    from webhook.cluster import ClusterError, in_cluster  # noqa: PLC0415 - costs 20 MB
+        return followers | {"catalog": watch}
+    from webhook.certificates import OwnCertificates, rotation_of  # noqa: PLC0415 - cost 20 MB
+    from webhook.cluster import Cluster, ClusterError, cluster_client  # noqa: PLC0415
 
     try:
-        return in_cluster(settings.kubeconfig, state, metrics)
+        client = cluster_client(settings.kubeconfig)
     except ClusterError as error:
         refuse(PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
+    own = None if followers else certificate
+    return followers | {
+        "cluster": Cluster(client, state, metrics),
+        "certificates": OwnCertificates(rotation_of(client, SystemClock()), own, state, metrics),
+    }
 
 
 async def _serve(
     settings: Settings,
     listener: socket.socket,
     server: Server,
-    follower: Follower,
+    followers: Mapping[str, Follower],
     state: State,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     work = {
-        "follower": follower.run(stop),
+        **{name: follower.run(stop) for name, follower in followers.items()},
         "server": server.serve(sockets=[listener]),
         "stop": _stop_when_asked(stop, settings.stop_delay, server, state),
     }

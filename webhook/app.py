@@ -2,6 +2,7 @@
 
     POST /mutate-pods       an AdmissionReview of a pod (bodies are bounded)
     POST /validate-catalog  an AdmissionReview of a ConfigMap
+                            (both in a cluster: below the unguessable admission path, else 404)
     GET  /livez             the process answers
     GET  /readyz            catalog and namespaces are known, and nobody asked to stop
     GET  /metrics           Prometheus' text format
@@ -10,10 +11,11 @@ The edge is asynchronous, the decision is not: it is pure and takes less time th
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.requests import ClientDisconnect
@@ -27,8 +29,11 @@ from webhook.metrics import Metrics
 from webhook.review import Answer, serve_review
 from webhook.state import State
 
+MUTATE_PODS: Final = "/mutate-pods"
+VALIDATE_CATALOG: Final = "/validate-catalog"
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # the API server itself accepts objects of about 3 MiB
 _TOO_LARGE: Final = f"the body is too large; accepted: up to {MAX_BODY_BYTES} bytes"
+Endpoint = Callable[[Request], Awaitable[Response]]
 _ROUTINE: Final = frozenset(
     {
         DecisionReason.NOT_A_PREDICTOR,
@@ -57,13 +62,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         telemetry=NO_TELEMETRY,
     )
 
-    async def mutate_pods(request: Request) -> Response:
-        try:
-            body = await _bounded_body(request)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
-        if body is None:
-            return JSONResponse({"error": _TOO_LARGE}, 413)
+    async def mutate_pods(body: bytes) -> Response:
         start = clock.monotonic()
         answer = serve_review(body, state.view_of)
         content = orjson.dumps(answer.body)
@@ -71,13 +70,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         metrics.request_seconds.observe(clock.monotonic() - start)
         return Response(content, answer.status, media_type="application/json")
 
-    async def validate_catalog(request: Request) -> Response:
-        try:
-            body = await _bounded_body(request)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
-        if body is None:
-            return JSONResponse({"error": _TOO_LARGE}, 413)
+    async def validate_catalog(body: bytes) -> Response:
         answer = await asyncio.to_thread(serve_catalog_review, body)  # a catalog may be large
         _record_edit(answer, metrics, log)
         return Response(orjson.dumps(answer.body), answer.status, media_type="application/json")
@@ -92,12 +85,29 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     def show_metrics(_: Request) -> Response:  # not async: it runs in a thread
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_route("/mutate-pods", mutate_pods, methods=["POST"])
-    app.add_route("/validate-catalog", validate_catalog, methods=["POST"])
+    reviews = ((MUTATE_PODS, mutate_pods), (VALIDATE_CATALOG, validate_catalog))
+    for endpoint, answer in reviews:
+        for path in (endpoint, f"/{{path}}{endpoint}"):
+            app.add_route(path, _to_reviews(answer, state), methods=["POST"])
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", show_metrics)
     return app
+
+
+def _to_reviews(answer: Callable[[bytes], Awaitable[Response]], state: State) -> Endpoint:
+    """Answers bodies of a bounded size that come by the admission path; others are not found."""
+
+    async def endpoint(request: Request) -> Response:
+        if not state.is_admission_path(request.path_params.get("path", "")):
+            raise HTTPException(404)
+        try:
+            body = await _bounded_body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        return JSONResponse({"error": _TOO_LARGE}, 413) if body is None else await answer(body)
+
+    return endpoint
 
 
 async def _bounded_body(request: Request) -> bytes | None:

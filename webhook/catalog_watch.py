@@ -11,6 +11,7 @@ from runtime.catalog_source import CatalogReading, CatalogSource
 from runtime.logs import get_logger
 from webhook.metrics import Metrics
 from webhook.state import State
+from webhook.turns import take_turns
 
 POLL_SECONDS: Final = 1.0
 _log = get_logger()
@@ -33,12 +34,11 @@ class CatalogWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look once a second until asked to stop; reading and checking happen in a thread."""
-        while not stop.is_set():
-            await asyncio.to_thread(self.look)
-            try:
-                await asyncio.wait_for(stop.wait(), POLL_SECONDS)
-            except TimeoutError:
-                continue
+        await take_turns(self._take_turn, stop)
+
+    async def _take_turn(self) -> float:
+        await asyncio.to_thread(self.look)
+        return POLL_SECONDS
 
     def _accept(self, reading: CatalogReading) -> None:
         self._metrics.catalog_problems.set(len(reading.problems))

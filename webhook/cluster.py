@@ -1,6 +1,7 @@
 """The webhook as one of a cluster: two watches keep the state in step, in threads of their own.
 
     ConfigMap larder-catalog ─▶ catalog        namespaces, metadata only ─▶ labels of each
+    Secret of the certificates ─▶ admission path, and the certificate unless files have it
 
 A request only reads the state. While the API server is away, what was known stays; a watch that
 ends by a defect ends the program.
@@ -41,26 +42,25 @@ class ClusterError(LarderError):
     """There is no cluster that this webhook could be one of, or a watch of it ended."""
 
 
-def in_cluster(kubeconfig: Path | None, state: State, metrics: Metrics) -> "Cluster":
-    """The cluster that a kubeconfig, or else the pod's service account, leads to.
+def cluster_client(kubeconfig: Path | None) -> KubeClient:
+    """A client of the cluster that a kubeconfig, or else the pod's service account, leads to.
 
     Raises `ClusterError` where neither leads to one.
     """
     try:
         if kubeconfig:
-            client = KubeClient.from_kubeconfig(PROGRAM, kubeconfig)
-        else:
-            client = KubeClient.in_cluster(PROGRAM)
+            return KubeClient.from_kubeconfig(PROGRAM, kubeconfig)
+        return KubeClient.in_cluster(PROGRAM)
     except KubeConfigError as error:
         raise ClusterError(str(error).rstrip(".")) from error
-    return Cluster(client, state, metrics)
 
 
 class Cluster:
-    """Catalog and namespaces of a cluster, kept in `state`."""
+    """Catalog and namespaces of a cluster, kept in `state`. It closes the client when it ends."""
 
     def __init__(self, client: KubeClient, state: State, metrics: Metrics) -> None:
         state.namespaces = None
+        state.admission_path = None
         self._client = client
         self._state = state
         self._stop = threading.Event()

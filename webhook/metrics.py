@@ -60,6 +60,22 @@ class Metrics:
             "1 if a good catalog is in force, else 0",
             registry=self.registry,
         )
+        self.certificates_healthy = Gauge(
+            "larder_webhook_certificates_healthy",
+            "1 if the last turn of looking after the own certificates found nothing amiss, else 0",
+            registry=self.registry,
+        )
+        self.certificate_expires = Gauge(
+            "larder_webhook_certificate_expires_timestamp_seconds",
+            "When the own certificate that is shown ends, in Unix seconds; 0: none is shown",
+            registry=self.registry,
+        )
+        self.certificate_steps = Counter(
+            "larder_webhook_certificate_steps",
+            "Turns of this replica that changed certificates or had to wait, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format; takes milliseconds, so not on an event loop."""

@@ -10,7 +10,6 @@ import gc
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -44,9 +43,8 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_config(app: FastAPI, certificate: Path, key: Path) -> uvicorn.Config:
-    """How the application is served. Raises `ServingError` for an unfit certificate."""
-    _try_certificate(certificate, key)
+def server_config(app: FastAPI, context: ssl.SSLContext) -> uvicorn.Config:
+    """How the application is served."""
     return uvicorn.Config(
         app,
         http="httptools",
@@ -57,24 +55,8 @@ def server_config(app: FastAPI, certificate: Path, key: Path) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_context_factory=lambda *_: context,
     )
-
-
-def _try_certificate(certificate: Path, key: Path) -> None:
-    for path in (certificate, key):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise ServingError(f"{path} cannot be read: {error.strerror}") from error
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")  # never asks a terminal
-    except ssl.SSLError as error:
-        raise ServingError(
-            f"{certificate} and {key} are no certificate and its key; accepted: a PEM pair"
-        ) from error
 
 
 def open_listener(host: str, port: int) -> socket.socket:

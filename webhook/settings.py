@@ -1,9 +1,9 @@
 """The webhook's settings: one declaration each, as a flag and as a variable `LARDER_WEBHOOK_…`."""
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from larder.layout import DEFAULT_ROOT
@@ -35,9 +35,10 @@ class Settings(BaseSettings):
     one of a cluster: catalog and namespaces are those of the API server."""
     kubeconfig: Path | None = None
     """How to reach the cluster from outside of a pod."""
-    tls_cert: Path
-    """The serving certificate with its chain, PEM; the API server talks TLS only."""
-    tls_key: Path
+    tls_cert: Path | None = None
+    """The serving certificate with its chain, PEM; the API server talks TLS only. Without it, one
+    of a cluster makes and renews its own. The file is read again every 30 seconds."""
+    tls_key: Path | None = None
     """The certificate's private key, PEM, without a passphrase."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9443
     """The TCP port, above 1024 so that no root is needed; 0 lets the system choose."""
@@ -53,6 +54,16 @@ class Settings(BaseSettings):
     replicas there is nobody else to ask."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are written; debug has those of pods on their way."""
+
+    @model_validator(mode="after")
+    def _knows_its_certificate(self) -> Self:
+        missing = [self.tls_cert, self.tls_key].count(None)
+        if missing == 1 or (missing and self.catalog):
+            raise ValueError(
+                "a certificate is missing; accepted: --tls-cert and --tls-key, or neither of them"
+                " for one of a cluster"
+            )
+        return self
 
     @property
     def volume_mode(self) -> VolumeMode:

@@ -123,7 +123,7 @@ def clock_behind(view: View) -> Step | None:
         Action.WAIT,
         Reason.CLOCK_BEHIND,
         f"the clock says {_said(view.now)}, but a stored certificate is valid from {_said(start)};"
-        " set the clock, or delete the Secret to begin anew",
+        " set the clock, or empty the Secret to begin anew",
     )
 
 

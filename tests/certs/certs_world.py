@@ -4,14 +4,13 @@ import base64
 import datetime as dt
 from typing import Any
 
-from certs_cases import NAME, NAMES, NOW, why_refused
-from certs_memory import Memory, MemoryClient
-
 from certs.authority import Leaf, Material, read_material, write_material
 from certs.kube_api import KubeConfigurations, KubeSecret, read_secret
 from certs.rotation import Rotation, Turn
 from certs.secret_store import SecretStore
 from runtime.clock import Clock
+from tests.certs.certs_cases import NAME, NAMES, NOW, why_refused
+from tests.certs.certs_memory import Memory, MemoryClient
 
 NAMESPACE = "larder-system"
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/larder-webhook-certificates"

@@ -1,12 +1,12 @@
 import datetime as dt
 
 import pytest
-from certs_cases import DAY, HOUR, MINUTE, NAME, NAMES, NOW, why_refused
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certs.authority import Authority, bundle_of, make_authority, make_leaf
+from tests.certs.certs_cases import DAY, HOUR, MINUTE, NAME, NAMES, NOW, why_refused
 
 
 def test_a_leaf_is_accepted_by_a_strict_verifier_from_an_hour_ago_to_its_end() -> None:

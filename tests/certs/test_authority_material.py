@@ -3,7 +3,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from certs_cases import NAMES, NOW, PATH, in_rotation, material, pem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,6 +20,7 @@ from certs.authority import (
     read_material,
     write_material,
 )
+from tests.certs.certs_cases import NAMES, NOW, PATH, in_rotation, material, pem
 
 WHOLE = write_material(in_rotation(marked=NOW))
 RSA_KEY = rsa.generate_private_key(65537, 2048).private_bytes(

@@ -5,18 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from certs_cases import (
-    DAY,
-    HOUR,
-    MINUTE,
-    NAMES,
-    NOW,
-    PATH,
-    in_rotation,
-    material,
-    published,
-    view,
-)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
@@ -35,6 +23,18 @@ from certs.authority import (
     write_material,
 )
 from certs.authority import policy as checks
+from tests.certs.certs_cases import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NAMES,
+    NOW,
+    PATH,
+    in_rotation,
+    material,
+    published,
+    view,
+)
 
 A, R = Action, Reason
 

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import pytest
-from certs_cases import DAY, HOUR, NAME, NAMES, NOW, PATH, in_rotation, material, view, why_refused
 
 from certs.authority import (
     Action,
@@ -12,6 +11,18 @@ from certs.authority import (
     make_leaf,
     next_step,
     take_step,
+)
+from tests.certs.certs_cases import (
+    DAY,
+    HOUR,
+    NAME,
+    NAMES,
+    NOW,
+    PATH,
+    in_rotation,
+    material,
+    view,
+    why_refused,
 )
 
 FRESH = "f" * 43

@@ -3,13 +3,13 @@ from typing import Any
 
 import jsonpatch
 import pytest
-from certs_cases import NOW, PATH
-from certs_world import ENDPOINTS, configuration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.authority import bundle_of, make_authority
 from certs.ca_bundle import Published, is_injected, patch_of, published_authorities
+from tests.certs.certs_cases import NOW, PATH
+from tests.certs.certs_world import ENDPOINTS, configuration
 
 OURS, FOREIGN = make_authority(NOW), make_authority(NOW)
 BUNDLE = bundle_of([OURS])
@@ -100,11 +100,16 @@ def test_drift_of_one_webhook_is_repaired_in_it_alone(
         "service.beta.openshift.io/inject-cabundle",
     ],
 )
-def test_a_bundle_that_somebody_else_injects_is_left_alone(annotation: str) -> None:
+def test_a_bundle_that_somebody_else_injects_is_left_alone_but_the_path_is_ours(
+    annotation: str,
+) -> None:
     content = mutating(**{annotation: "larder-system/larder-webhook"})
     assert is_injected(content)
-    assert patch_of(content, WANTED) == []
     assert published_authorities(content, ENDPOINTS) == ()
+    for webhook in repaired(content)["webhooks"]:
+        assert "caBundle" not in webhook["clientConfig"]
+        assert webhook["clientConfig"]["service"]["path"] == f"/{PATH}/mutate-pods"
+    assert patch_of(repaired(content), WANTED) == []
 
 
 def test_webhooks_of_others_are_left_alone() -> None:

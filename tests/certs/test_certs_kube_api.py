@@ -1,8 +1,8 @@
 import pytest
-from certs_memory import Memory, MemoryClient
-from certs_world import MUTATING, NAMESPACE, VALIDATING, configuration
 
 from certs.kube_api import KubeConfigurations, KubeSecret, read_secret
+from tests.certs.certs_memory import Memory, MemoryClient
+from tests.certs.certs_world import MUTATING, NAMESPACE, VALIDATING, configuration
 from tests.certs.kube_api_contract import ConfigurationsContract, SecretContract
 
 

@@ -8,15 +8,15 @@ from functools import partial
 
 import jsonpatch
 import pytest
-from certs_cases import DAY, HOUR, MINUTE, NOW, PATH, material
-from certs_memory import interleave
-from certs_world import ENDPOINTS, MUTATING, SECRET, VALIDATING, Replica, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.authority import Action, Material, Reason, bundle_of, make_authority, write_material
 from certs.ca_bundle import Published, patch_of
 from runtime.kube.errors import UnavailableError
+from tests.certs.certs_cases import DAY, HOUR, MINUTE, NOW, PATH, material
+from tests.certs.certs_memory import interleave
+from tests.certs.certs_world import ENDPOINTS, MUTATING, SECRET, VALIDATING, Replica, World
 
 PAUSES = st.sampled_from([timedelta(0), timedelta(0), 31 * MINUTE, 3 * HOUR])
 STEPS = st.sampled_from([timedelta(0), MINUTE, 10 * MINUTE, 31 * MINUTE, DAY, 3 * DAY])

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import uvloop
-from certs_cases import NAME, NAMES, pem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from certs.authority import Authority, Leaf, bundle_of, make_authority, make_leaf
 from certs.serving import ServingCertificate, UnfitCertificateError
 from runtime.clock import SystemClock
+from tests.certs.certs_cases import NAME, NAMES, pem
 
 NOW = dt.datetime.fromtimestamp(SystemClock().now(), dt.UTC)  # clients have a clock of their own
 OLD, NEW = make_authority(NOW), make_authority(NOW)

@@ -161,6 +161,10 @@ class RunningWebhook:
     identity: Identity
     lines: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
     port: int = 0
+    admission_path: str = ""  # in a cluster, "/" and what the Secret says
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self.read_lines, daemon=True)
 
     def wait_for(self, event: str, **values: str) -> dict[str, Any]:
         """The next log line of an event with these values; those before it are dropped."""
@@ -169,6 +173,15 @@ class RunningWebhook:
             line = self.wait_for_any()
             if wanted.items() <= {k: v for k, v in line.items() if k in wanted}.items():
                 return line
+
+    def wait_first_for(self, event: str) -> dict[str, Any]:
+        """The next log line of an event; those before it stay for whoever waits for them."""
+        earlier = []
+        while (line := self.wait_for_any())["event"] != event:
+            earlier.append(line)
+        for other in earlier:  # watches begin while the server does
+            self.lines.put(other)
+        return line
 
     def wait_for_any(self) -> dict[str, Any]:
         """The next log line."""
@@ -183,7 +196,7 @@ class RunningWebhook:
         return self._ask("GET", path, None)
 
     def post(self, body: bytes, path: str = "/mutate-pods") -> tuple[int, Any]:
-        status, text = self._ask("POST", f"{path}?timeout=3s", body)
+        status, text = self._ask("POST", f"{self.admission_path}{path}?timeout=3s", body)
         return status, json.loads(text)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
@@ -213,21 +226,17 @@ def start_webhook(identity: Identity) -> Iterator[StartWebhook]:
     """Start the webhook on a free port; it is stopped after the tests."""
     started: list[RunningWebhook] = []
 
-    def start(*flags: str) -> RunningWebhook:
-        command = [sys.executable, "-m", "webhook", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key), *flags]
+    def start(*flags: str, files: bool = True) -> RunningWebhook:
+        command = [sys.executable, "-m", "webhook", "--host", "127.0.0.1", "--port", "0", *flags]
+        if files:
+            command += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key)]
         process = subprocess.Popen(  # noqa: S603 - our own program
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
         )
         webhook = RunningWebhook(process, identity)
         started.append(webhook)
-        threading.Thread(target=webhook.read_lines, daemon=True).start()
-        earlier = []
-        while (line := webhook.wait_for_any())["event"] != "ready to serve":
-            earlier.append(line)
-        webhook.port = line["port"]
-        for line in earlier:  # watches begin while the server does
-            webhook.lines.put(line)
+        webhook.reader.start()
+        webhook.port = webhook.wait_first_for("ready to serve")["port"]
         return webhook
 
     yield start

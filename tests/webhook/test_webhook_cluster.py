@@ -1,9 +1,12 @@
 """The real process as one of a cluster, whose API server is one of our own."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +20,8 @@ from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
 from tests.runtime.kube.api_server import ApiServer
-from webhook.cluster import in_cluster
+from webhook.certificates import CONFIGURATION, SECRET, SERVICE
+from webhook.cluster import Cluster, cluster_client
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
 from webhook.state import State
@@ -26,6 +30,11 @@ NAMESPACES = collection_path("v1", "namespaces")
 CONFIG_MAPS = collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE)
 CATALOG = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
 CHAT = object_path("v1", "namespaces", "chat")
+CONFIGURATIONS = [
+    object_path("admissionregistration.k8s.io/v1", f"{kind}webhookconfigurations", CONFIGURATION)
+    for kind in ("mutating", "validating")
+]
+CERTIFICATES = object_path("v1", "secrets", SECRET, namespace=SYSTEM_NAMESPACE)
 
 
 @pytest.fixture
@@ -56,12 +65,18 @@ def kubeconfig(server: ApiServer, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(start_webhook: Any, kubeconfig: Path, server: ApiServer) -> Iterator[Callable[[], Any]]:
+def start(
+    start_webhook: Any, kubeconfig: Path, server: ApiServer, admin: KubeClient
+) -> Iterator[Callable[[], Any]]:
     started = []
 
     def begin() -> Any:
-        started.append(start_webhook("--kubeconfig", str(kubeconfig), "--log-level", "debug"))
-        return started[-1]
+        webhook = start_webhook("--kubeconfig", str(kubeconfig), "--log-level", "debug")
+        started.append(webhook)
+        webhook.wait_first_for("admission path known")
+        path = admin.get(CERTIFICATES)["data"]["path"]
+        webhook.admission_path = f"/{base64.b64decode(path).decode()}"
+        return webhook
 
     assert server
     yield begin
@@ -183,7 +198,7 @@ def test_what_is_known_outlives_the_api_server(
     settle(webhook, body, "OptedOut")
 
 
-def test_of_namespaces_only_the_metadata_is_asked_for(
+def test_it_reads_what_it_needs_and_of_namespaces_only_the_metadata(
     start: Callable[[], Any], server: ApiServer, put_catalog: Callable[..., None]
 ) -> None:
     put_catalog()
@@ -191,7 +206,7 @@ def test_of_namespaces_only_the_metadata_is_asked_for(
     webhook.wait_for("catalog loaded")
     webhook.stop()
     asked = {seen.path: seen.headers["accept"] for seen in server.seen if seen.method == "GET"}
-    assert set(asked) == {NAMESPACES, CONFIG_MAPS}
+    assert set(asked) == {NAMESPACES, CONFIG_MAPS, CERTIFICATES, *CONFIGURATIONS}
     assert "PartialObjectMetadata" in asked[NAMESPACES]
 
 
@@ -203,7 +218,7 @@ async def test_of_a_namespace_only_the_labels_stay_in_memory(
         admin.create(NAMESPACES, {"metadata": metadata})
 
     state, stop = State(PurePosixPath("/r"), VolumeMode.BY_NAMESPACE), asyncio.Event()
-    cluster = in_cluster(kubeconfig, state, Metrics())
+    cluster = Cluster(cluster_client(kubeconfig), state, Metrics())
     create("listed")
     running = asyncio.create_task(cluster.run(stop))
     await until(lambda: state.namespaces == {"listed": {"a": "listed"}})
@@ -284,3 +299,40 @@ def test_a_stop_ends_the_watches_and_the_process_well(
     webhook = start()
     webhook.wait_for("catalog loaded")
     assert webhook.stop(signal.SIGINT) == 0
+
+
+def test_reviews_are_found_below_the_admission_path_alone_and_no_log_says_which(
+    start: Callable[[], Any], put_catalog: Callable[..., None], review: Callable[[str], Any]
+) -> None:
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    put_catalog()
+    webhook = start()
+    right = webhook.admission_path
+    assert webhook.post(body)[0] == 200
+    for wrong in ("", right[:-1], f"{right}0", f"{right}/.."):
+        webhook.admission_path = wrong
+        for endpoint in ("/mutate-pods", "/validate-catalog"):
+            assert webhook.post(body, endpoint) == (404, {"detail": "Not Found"})
+    assert webhook.stop() == 0
+    webhook.reader.join()
+    said = "".join(json.dumps(line) for line in webhook.lines.queue)
+    assert "stopping" in said
+    assert right[1:] not in said
+
+
+def test_it_serves_its_own_certificate_when_no_files_are_named(
+    start_webhook: Any, kubeconfig: Path, admin: KubeClient, put_catalog: Callable[..., None]
+) -> None:
+    put_catalog()
+    webhook = start_webhook("--kubeconfig", str(kubeconfig), files=False)
+    webhook.wait_for("admission path known")
+    data = {k: base64.b64decode(v) for k, v in admin.get(CERTIFICATES)["data"].items()}
+    trusted = ssl.create_default_context(cadata=data["ca.crt"].decode())
+    name = f"{SERVICE}.{SYSTEM_NAMESPACE}.svc"
+    with (
+        socket.create_connection(("127.0.0.1", webhook.port), timeout=30) as plain,
+        trusted.wrap_socket(plain, server_hostname=name) as shown,
+    ):
+        certificate = shown.getpeercert(binary_form=True)
+    assert certificate == ssl.PEM_cert_to_DER_cert(data["tls.crt"].decode())
+    assert webhook.stop() == 0

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from certs.serving import ServingCertificate
 from larder.contract import DecisionReason
 from runtime.settings import read_settings
+from webhook.certificate_files import CertificateFiles
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
 from webhook.serving import ServingError, open_listener, server_config
@@ -54,7 +56,13 @@ def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        pytest.param((), "--tls-cert is required; --tls-key is required", id="nothing"),
+        pytest.param(
+            ("--catalog", "c.yaml"),
+            "a certificate is missing; accepted: --tls-cert and --tls-key, or neither of them for"
+            " one of a cluster",
+            id="no certificate without a cluster",
+        ),
+        pytest.param(NEEDED[2:4], "a certificate is missing", id="a certificate without its key"),
         pytest.param((*NEEDED, "--bogus"), "unrecognized arguments: --bogus", id="an unknown flag"),
         pytest.param((*NEEDED, "--port"), "argument --port: expected one", id="a flag alone"),
         pytest.param((*NEEDED, "--port", "x"), "--port should be a valid integer", id="a word"),
@@ -101,13 +109,14 @@ def test_help_names_every_setting_and_version_the_program(
 def test_a_certificate_that_cannot_serve_is_refused(tmp_path: Path, identity: Any) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_text("x")
-    app: Any = None
+    shown = ServingCertificate()
     with pytest.raises(ServingError, match=r"none cannot be read: No such file"):
-        server_config(app, tmp_path / "none", identity.key)
+        CertificateFiles(shown, tmp_path / "none", identity.key).load()
     with pytest.raises(ServingError, match="are no certificate and its key"):
-        server_config(app, garbage, identity.key)
+        CertificateFiles(shown, garbage, identity.key).load()
     with pytest.raises(ServingError, match="are no certificate and its key"):
-        server_config(app, identity.certificate, garbage)
+        CertificateFiles(shown, identity.certificate, garbage).load()
+    assert not shown.is_loaded
 
 
 def test_a_taken_port_is_refused() -> None:
@@ -117,8 +126,8 @@ def test_a_taken_port_is_refused() -> None:
             open_listener("127.0.0.1", port)
 
 
-def test_requests_are_parsed_by_httptools_on_uvloop(identity: Any) -> None:
-    config = server_config(lambda: None, identity.certificate, identity.key)  # type: ignore[arg-type] - never called
+def test_requests_are_parsed_by_httptools_on_uvloop() -> None:
+    config = server_config(lambda: None, ServingCertificate().context)  # type: ignore[arg-type] - never called
     config.load()
     assert config.http_protocol_class.__name__ == "HttpToolsProtocol"
     factory = config.get_loop_factory()

@@ -51,5 +51,29 @@ def test_it_is_ready_when_it_has_what_it_decides_by(
     view: View,
 ) -> None:
     index: CatalogIndex | None = view.index if has_catalog else None
-    state = State(ROOT, VolumeMode.HOST_PATH, index, namespaces, is_stopping)
+    state = State(ROOT, VolumeMode.HOST_PATH, index, namespaces, is_stopping=is_stopping)
     assert state.readiness_fault == fault
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "answered"),
+    [
+        pytest.param("", "", True, id="without a cluster the plain path"),
+        pytest.param("", "x", False, id="without a cluster no other"),
+        pytest.param("0123abcd", "0123abcd", True, id="in a cluster the one that is kept"),
+        pytest.param("0123abcd", "0123abce", False, id="in a cluster no other"),
+        pytest.param("0123abcd", "", False, id="in a cluster not the plain one"),
+        pytest.param("0123abcd", "\u00e9", False, id="in a cluster none that is no ASCII"),
+        pytest.param(None, "", False, id="none while it is not known"),
+    ],
+)
+def test_reviews_are_answered_at_the_admission_path(
+    *, known: str | None, asked: str, answered: bool
+) -> None:
+    state = State(ROOT, VolumeMode.HOST_PATH, admission_path=known)
+    assert state.is_admission_path(asked) is answered
+
+
+def test_without_certificates_it_is_not_ready(view: View) -> None:
+    state = State(ROOT, VolumeMode.BY_NAMESPACE, view.index, {}, admission_path=None)
+    assert state.readiness_fault == "the certificates were not read yet"
