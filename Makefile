@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 SIZE ?= 512MB
 CRASHES ?= 200
 WORKERS ?= 2
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+COMMIT ?= $(or $(shell git describe --always --exclude '*' --abbrev=12 --dirty=.dirty 2>/dev/null),unknown)
+# Reads a Dockerfile from its standard input and takes the image's name as its last word.
+IMAGE_BUILD ?= docker build --file - . --tag
 PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py tests/certs/test_authority_*.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header
@@ -14,7 +18,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
 .DEFAULT_GOAL := help
-.PHONY: help install check static format lint types imports test cover test-as-agent test-crash test-cluster demo bench lock clean
+.PHONY: help install check static format lint types imports test cover test-as-agent test-crash test-cluster images image-of-kserve demo bench lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +79,17 @@ test-cluster: install ## the tests that need a cluster: KUBECONFIG names one to 
 	@test -n "$$KUBECONFIG" || { echo "make test-cluster needs KUBECONFIG, the admin's of a cluster" \
 	  "to try things in, and kubectl; try: KUBECONFIG=~/.kube/config make test-cluster" >&2; exit 1; }
 	$(BIN)/pytest -p no:cacheprovider tests/cluster
+
+images: ## build larder-agent, larder-webhook and, for tests, larder-demo with IMAGE_BUILD (docker)
+	@for name in agent webhook demo; do \
+	  echo "larder-$$name:$(VERSION) of commit $(COMMIT)"; \
+	  sed 's/^ARG COMMIT=unknown$$/ARG COMMIT=$(COMMIT)/' Dockerfile.$$name \
+	    | $(IMAGE_BUILD) larder-$$name:$(VERSION) || exit 1; \
+	done
+
+# Only for a cluster that can pull nothing: the name is KServe's.
+image-of-kserve: ## the demo's initializer under the name of KServe's image, where that cannot be pulled
+	echo 'FROM larder-demo:$(VERSION)' | $(IMAGE_BUILD) kserve/storage-initializer:v0.20.0
 
 demo: install ## the whole way on this machine, with models of SIZE=512MB
 	$(BIN)/larder demo --size $(SIZE)

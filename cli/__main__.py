@@ -45,9 +45,9 @@ CacheRoot = Annotated[
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer hands over the flag's value
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - only when asked for
+        from runtime.version import version_text  # noqa: PLC0415 - only when asked for
 
-        typer.echo(f"larder {version('larder')}")
+        typer.echo(f"larder {version_text()}")
         raise typer.Exit
 
 

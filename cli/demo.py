@@ -20,6 +20,8 @@ def demo(size: str, hub: str, model: str, revision: str, output: OutputForm) -> 
         from demo.scenario import Asked, play  # noqa: PLC0415 - likewise
         from demo.show import Show  # noqa: PLC0415 - likewise
     except ModuleNotFoundError as error:
+        if error.name == "demo":
+            return _fail("the demo is no part of this image; run it from a checkout: make demo")
         return _fail(f"{error.name} is missing; install larder[demo]")
     show = Show.on(stderr=output == "json")
     try:
