@@ -4,6 +4,7 @@ Reviews are handed to the webhook by the test, as an API server would: what is r
 knows. Pods are those that a running KServe made.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -19,10 +20,12 @@ from runtime.kube.client import KubeClient
 from runtime.kube.errors import AlreadyExistsError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
 from tests.webhook.test_webhook_process import REASONS
+from webhook.certificates import SECRET
 
 pytest_plugins = ["tests.webhook.conftest"]  # the real process, the recorded reviews
 
 CATALOG = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
+CERTIFICATES = object_path("v1", "secrets", SECRET, namespace=SYSTEM_NAMESPACE)
 WITHIN_SECONDS = 5.0  # from an edit to the first decision that knows of it
 MAX_RESIDENT_KIB = 100 * 1024
 
@@ -94,6 +97,9 @@ def cluster(
 ) -> Iterator[Cluster]:
     write_catalog()
     webhook = start_webhook("--kubeconfig", os.environ["KUBECONFIG"], "--log-level", "debug")
+    webhook.wait_first_for("admission path known")
+    path = admin.get(CERTIFICATES)["data"]["path"]
+    webhook.admission_path = f"/{base64.b64decode(path).decode()}"
     cluster = Cluster(admin, webhook, namespace)
     cluster.ready()
     yield cluster
