@@ -1,4 +1,4 @@
-"""The hub as a pod of a cluster: makes two models, serves them, and does what it is told.
+"""The hub as a pod of a cluster: makes its models, serves them, and does what it is told.
 
     python3 -m demo.serve       --port 8080: the hub;  --control-port 8081: what is said to it
 
@@ -6,7 +6,10 @@ The models are the same bytes on every machine, so a catalog can name their comm
 control port tells what happened since the start:
 
     {"models": {"larder-demo/tiny": {"commit": …, "digests": {path: SHA-256}}, …},
-     "bytesSent": 1234, "isStalled": false, "fetches": {"larder-demo/tiny/config.json": 1}}
+     "requests": 7, "bytesSent": 1234, "isStalled": false,
+     "fetches": {"larder-demo/tiny/config.json": 1}}
+
+`spare` is there for whoever needs a model that no catalog names yet.
 
 `POST /` says how to behave from now on, and answers with the same; what is left out is normal:
 
@@ -33,7 +36,7 @@ from demo.models import make_checkpoint
 
 ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - pods call the pod's address
 OWNER: Final = "larder-demo"
-SIZES_BYTES: Final = {"tiny": 1_000_000, "llama": 64_000_000}
+SIZES_BYTES: Final = {"tiny": 1_000_000, "spare": 2_000_000, "llama": 64_000_000}
 
 
 def make_repos(directory: Path) -> dict[str, Repo]:
@@ -60,6 +63,7 @@ def account(hub: Hub) -> dict[str, Any]:
     fetched = Counter(f"{r.repo_id}/{r.path}" for r in hub.requests if r.kind == "get")
     return {
         "models": {name: _model(repo) for name, repo in hub.repos.items()},
+        "requests": len(hub.requests),
         "bytesSent": hub.bytes_sent,
         "isStalled": hub.stalled.is_set(),
         "fetches": fetched,

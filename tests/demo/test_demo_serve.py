@@ -55,6 +55,7 @@ def test_the_models_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
     repos = serve.make_repos(tmp_path)
     assert {name: repo.branches["main"] for name, repo in repos.items()} == {
         "larder-demo/tiny": "0e637f374c2f23852d6f404087fdbbca67485356",
+        "larder-demo/spare": "23257ed88b121d5f90f4536a41d0f4e8ec65ce8f",
         "larder-demo/llama": "01df296f32d836333e532bdf013a50a5eb6a8b7a",
     }
 
@@ -64,6 +65,7 @@ def test_the_control_port_tells_digests_bytes_and_fetches(hub: Hub, control: str
     fetch(file_url(hub))
     after = json.loads(fetch(control))
     assert after["bytesSent"] - before["bytesSent"] == 20_000
+    assert after["requests"] == before["requests"] + 1
     assert after["fetches"] == {"acme/tiny/model.safetensors": 1}
     digests = after["models"]["acme/tiny"]["digests"]
     assert digests == {path: hashlib.sha256(text).hexdigest() for path, text in FILES.items()}
