@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from agent.metrics import AgentMetrics
+from agent.planning.node_events import ModelNews, model_news
 from agent.planning.node_reports import node_report
 from agent.planning.plan import Observation, Plan
 from agent.planning.statuses import slot_statuses
@@ -17,6 +18,9 @@ from larder.node_report import NodeReport
 from larder.status import ModelState, SlotStatus
 from runtime.catalog_source import CatalogReading
 from runtime.logs import get_logger
+
+Tell = Callable[[NodeReport, tuple[ModelNews, ...]], None]
+"""Hands a cluster the node's report, and what of it is worth an Event."""
 
 _log = get_logger()
 
@@ -73,19 +77,23 @@ _UNFINISHED = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.V
 
 
 class Reporter:
-    """Reports one reconcile after the other; `tell` hands the node's report to a cluster."""
+    """Reports one reconcile after the other; without `tell` there is no cluster.
+
+    What `statuses` say when it is made is no news: an earlier agent told it.
+    """
 
     def __init__(
         self,
         statuses: Statuses,
         metrics: AgentMetrics,
         node: str,
-        tell: Callable[[NodeReport], None] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._statuses = statuses
         self._metrics = metrics
         self._node = node
         self._tell = tell
+        self._before = dict(statuses.on_disk)
         self._problems: tuple[str, ...] = ()
         self._states: dict[Key, ModelState] = {}
         self._inodes: tuple[InodeUse, ...] | None = None
@@ -108,7 +116,9 @@ class Reporter:
             self._states = {key: status.state for key, status in statuses.items()}
         self._set_gauges(seen)
         if self._tell:
-            self._tell(node_report(self._node, seen, self._statuses.on_disk, self._problems))
+            now = node_report(self._node, seen, self._statuses.on_disk, self._problems)
+            self._tell(now, model_news(self._before, now, plan))
+            self._before = dict(self._statuses.on_disk)
         if faults:
             raise faults[0]
 

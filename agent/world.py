@@ -8,8 +8,8 @@ from pathlib import Path
 from agent.credentials import LocalTokens, Tokens
 from agent.planning.wishes import Node
 from agent.pods import NoPods, Pods
+from agent.report import Tell
 from agent.settings import AgentSettings
-from larder.node_report import NodeReport
 from runtime.catalog_file import CatalogFile
 from runtime.catalog_source import CatalogSource
 
@@ -25,7 +25,7 @@ class World:
     node: Callable[[], Node | None]
     pods: Pods
     tokens: Tokens
-    tell: Callable[[NodeReport], None] | None = None
+    tell: Tell | None = None
     living: AbstractContextManager[object] = field(default_factory=nullcontext)
     has_failed: Callable[[], bool] = bool
 

@@ -127,6 +127,19 @@ class FillFailure(StrEnum):
     SIZE_UNKNOWN = "SizeUnknown"
 
 
+class EventReason(StrEnum):
+    """What Kubernetes' Events tell: of a node's models, of the catalog, of a replica's clock."""
+
+    MODEL_READY = "ModelReady"
+    FILL_FAILED = "FillFailed"
+    VERIFICATION_FAILED = "VerificationFailed"
+    BUDGET_EXCEEDED = "BudgetExceeded"
+    SOURCE_DRIFTED = "SourceDrifted"
+    MODEL_EVICTED = "ModelEvicted"
+    CATALOG_INVALID = "CatalogInvalid"
+    CLOCK_BEHIND = "ClockBehind"
+
+
 # --- the waiting table: how long an initializer waits for an agent, in seconds --------------------
 
 STATUS_APPEARS_SECONDS: Final = 3.0  # a slot without any status after that: NoStatus

@@ -1,15 +1,19 @@
-"""The node's labels and its ConfigMap, kept as the newest report says.
+"""The node's labels and its ConfigMap, kept as the newest report says, and Events about it.
 
 A thread of its own writes: the loop only hands over reports, no fill waits for an API server.
 What changed is written at once, progress seldom (`larder.node_report`), failures wait longer each
 time, and only the newest report counts. A label of ours that somebody else changed is put back.
+Events come after the report that they point at; of too many that wait, the oldest are lost.
 """
 
 import threading
+import uuid
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.cluster.node import ClusterNode
+from agent.planning.node_events import ModelNews
 from agent.planning.node_reports import node_labels
 from larder.contract import MODEL_LABEL_PREFIX, SYSTEM_NAMESPACE
 from larder.node_report import DATA_KEY, PROGRESS_SECONDS, NodeReport, config_map_name, is_due
@@ -17,10 +21,13 @@ from runtime.clock import Clock
 from runtime.kube.backoff import Backoff
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import KubeError, UnavailableError
+from runtime.kube.events import Event, EventWriter, Reference
 from runtime.kube.paths import object_path
 from runtime.logs import get_logger
 
 FIELD_MANAGER: Final = "larder-agent"
+REPORTING_CONTROLLER: Final = "larder.dev/agent"
+MAX_WAITING_EVENTS: Final = 100
 
 _log = get_logger()
 
@@ -41,10 +48,16 @@ class ClusterReporting:
         self._written_at = 0.0
         self._labelled: tuple[Mapping[str, str], int] = ({}, -1)
         self._news = threading.Event()
+        self._events = EventWriter(client, clock, REPORTING_CONTROLLER, name)
+        self._waiting: deque[tuple[ModelNews, float]] = deque(maxlen=MAX_WAITING_EVENTS)
 
-    def submit(self, report: NodeReport) -> None:
-        """Hand over a report; returns at once."""
+    def submit(self, report: NodeReport, news: tuple[ModelNews, ...] = ()) -> None:
+        """Hand over a report and what of it is worth an Event; returns at once."""
         self._newest = report
+        if (lost := len(self._waiting) + len(news) - MAX_WAITING_EVENTS) > 0:
+            _log.warning("events lost", events=lost, error="the API server is away for too long")
+        now = self._clock.now()
+        self._waiting.extend((item, now) for item in news)
         self._news.set()
 
     def run(self, stop: threading.Event) -> None:
@@ -75,7 +88,17 @@ class ClusterReporting:
             self._news.set()
             return delay_seconds
         self._backoff.reset()
+        self._write_events(uid)
         return 0.0
+
+    def _write_events(self, uid: str) -> None:
+        """Those that wait; when the API server does not answer, the rest wait on."""
+        about = Reference("Node", self._name, uid)
+        is_there = True
+        while self._waiting and is_there:
+            item, at = self._waiting.popleft()
+            name = f"larder-agent.{uuid.uuid4().hex}"
+            is_there = self._events.write(Event(name, item.reason, about, item.note, at))
 
     def _write_labels(self, labels: Mapping[str, str]) -> None:
         version = self._node.version

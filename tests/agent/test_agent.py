@@ -14,6 +14,7 @@ from agent.execute import Executor, Tools
 from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
 from agent.observe import Observer, Surroundings
+from agent.planning.node_events import ModelNews
 from agent.planning.values import Failure, Listing, RemoteFile
 from agent.planning.wishes import Node
 from agent.reconciler import Parts, Reconciler
@@ -67,6 +68,7 @@ class Agent:
         self.pods, self.metrics, self.store = FakePods(), AgentMetrics(), Store(root)
         self.failures: dict[Key, Failure] = {}
         self.told: list[NodeReport] = []
+        self.news: list[str] = []
         self.store.recover()
         self.statuses = Statuses(self.store, b"the initializer")
         self.statuses.adopt(scan(root.fd))
@@ -92,13 +94,17 @@ class Agent:
         parts = Parts(
             self.observer,
             Executor(str(root.path), tools, self.failures),
-            Reporter(self.statuses, self.metrics, "node-1", self.told.append),
+            Reporter(self.statuses, self.metrics, "node-1", self.tell),
             self.statuses,
             self.fills,
             self.store,
             self.clock,
         )
         self.reconciler = Reconciler(parts, self.failures, self.wake, self.stop)
+
+    def tell(self, report: NodeReport, news: tuple[ModelNews, ...]) -> None:
+        self.told.append(report)
+        self.news += [str(item.reason) for item in news]
 
     def settle(self) -> None:
         """Reconcile until nothing is in flight and nothing is left to do."""
@@ -197,6 +203,7 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     last = agent.told[-1]
     assert (last.node, last.used_bytes, last.catalog_problems) == ("node-1", size_bytes, ())
     assert {m.name: m.state for m in last.models} == {"a": "Ready", "b": "Ready"}
+    assert agent.news == ["ModelReady", "ModelReady"]
 
 
 def test_an_idle_agent_asks_the_hub_nothing_and_writes_nothing(
@@ -322,6 +329,7 @@ def test_the_time_since_a_model_left_survives_a_restart(
     second.clock.advance(DAY + 1)
     second.settle()
     assert not (root.path / "slots" / key(hub, "a")).exists()
+    assert second.news == ["ModelEvicted"]  # what is Ready still is no news
 
 
 def test_a_model_in_use_stays_whatever_the_catalog_says(
@@ -352,6 +360,7 @@ def test_an_eviction_that_finds_a_pod_after_all_is_taken_back(
     assert agent.content(a) == FILES
     assert agent.status(a)["state"] == "Ready"
     assert agent.metric("evictions_total", reason="Unlisted") == 0
+    assert agent.news == ["ModelReady"]
 
 
 def test_an_eviction_that_breaks_off_puts_the_model_back(
@@ -407,6 +416,9 @@ def test_the_budget_holds_and_the_one_that_does_not_fit_says_so(
     assert agent.content(key(hub, "a")) == FILES
     assert agent.status(key(hub, "b"))["reason"] == "BudgetExceeded"
     assert agent.metric("evictions_total", reason="RoomNeeded") == 1
+    ready_b, a_too_large, *rest = agent.news
+    assert {ready_b, a_too_large} == {"ModelReady", "BudgetExceeded"}
+    assert sorted(rest) == ["BudgetExceeded", "ModelEvicted", "ModelReady"]
 
 
 def test_a_fill_that_nobody_wants_any_more_ends(agent: Agent, hub: Hub, catalog: Path) -> None:

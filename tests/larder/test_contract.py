@@ -8,6 +8,7 @@ from larder.contract import (
     INITIALIZER_COMMAND,
     INITIALIZER_SCRIPT,
     DecisionReason,
+    EventReason,
     FillFailure,
     RunReason,
     SlotMount,
@@ -74,8 +75,9 @@ def test_reason_codes_are_one_closed_list_each() -> None:
     assert len(DecisionReason) == 25
     assert len(RunReason) == 14
     assert len(FillFailure) == 9
+    assert len(EventReason) == 8
     assert all(
         reason.value.isalpha()
-        for kind in (DecisionReason, RunReason, FillFailure)
+        for kind in (DecisionReason, RunReason, FillFailure, EventReason)
         for reason in kind
     )

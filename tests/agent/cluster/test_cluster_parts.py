@@ -3,17 +3,22 @@
 import base64
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from kubernetes.client.configuration import Configuration
+from structlog.testing import capture_logs
 
 from agent.cluster.node import ClusterNode
 from agent.cluster.pods import ClusterPods
-from agent.cluster.reporting import ClusterReporting
+from agent.cluster.reporting import MAX_WAITING_EVENTS, ClusterReporting
 from agent.cluster.secrets import SecretTokens
+from agent.planning.node_events import ModelNews
 from larder.catalog import Credentials, ModelEntry
+from larder.contract import EventReason
 from larder.errors import AccessDeniedError, SourceUnavailableError
 from larder.layout import Key
 from larder.node_report import DATA_KEY, ModelReport, NodeReport
@@ -71,6 +76,9 @@ class Reported:
         )
         return None if found is None else dict(found)
 
+    def events(self) -> list[dict[str, Any]]:
+        return [c for (plural, _, _), c in self.server.world.objects.items() if plural == "events"]
+
     def writes(self) -> int:
         return len([seen for seen in self.server.seen if seen.method == "PATCH"])
 
@@ -121,6 +129,58 @@ def test_an_api_server_that_is_away_is_tried_less_and_less_and_then_told_the_new
     config_map = reported.config_map()
     assert config_map is not None
     assert '"models": []' in config_map["data"][DATA_KEY]
+
+
+READY_NEWS = (ModelNews(EventReason.MODEL_READY, "Model is ready."),)
+
+
+def test_events_follow_their_report_and_are_about_the_node(reported: Reported) -> None:
+    reported.reporting.submit(REPORT, READY_NEWS)
+    reported.reporting.write()
+    assert reported.events() == []  # nobody knows the node's uid yet
+    told_at = reported.clock.now()
+    reported.clock.advance(60)
+    reported.see_node()
+    reported.reporting.write()
+    (event,) = reported.events()
+    uid = reported.server.world.objects["nodes", "", NODE]["metadata"]["uid"]
+    about = {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": uid}
+    assert (event["reason"], event["regarding"]) == ("ModelReady", about)
+    assert event["metadata"]["namespace"] == "default"
+    assert datetime.fromisoformat(event["eventTime"]).timestamp() == told_at
+    assert [seen.method for seen in reported.server.seen][-3:] == ["PATCH", "PATCH", "POST"]
+    reported.reporting.write()
+    assert len(reported.events()) == 1
+
+
+def test_events_wait_for_an_api_server_that_is_away_and_the_oldest_of_too_many_are_lost(
+    reported: Reported,
+) -> None:
+    reported.see_node()
+    reported.server.stop()
+    for number in range(MAX_WAITING_EVENTS + 5):
+        news = (ModelNews(EventReason.MODEL_READY, str(number)),)
+        reported.reporting.submit(replace(REPORT, budget_bytes=number), news)
+        reported.reporting.write()
+    reported.server.start()
+    reported.server.faults += [None, None, refusing(503)]  # labels, report, the first event
+    assert reported.reporting.write() == 0
+    assert reported.events() == []  # the others wait until there is something to write again
+    assert reported.reporting.write() == 0
+    assert [event["note"] for event in reported.events()][:2] == ["6", "7"]
+
+
+def test_without_the_right_to_write_events_labels_and_report_are_written(
+    reported: Reported,
+) -> None:
+    reported.see_node()
+    reported.reporting.submit(REPORT, READY_NEWS)
+    reported.server.faults += [None, None, refusing(403)]
+    with capture_logs() as logs:
+        assert reported.reporting.write() == 0
+    assert reported.labels()[NAME] == "ready"
+    assert reported.config_map() is not None
+    assert [log["event"] for log in logs] == ["event lost"]
 
 
 def test_a_writer_ends_when_it_is_told_to(reported: Reported) -> None:

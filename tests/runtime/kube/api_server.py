@@ -26,6 +26,7 @@ _PATH = re.compile(
 )
 _KINDS = {
     "configmaps": "ConfigMap",
+    "events": "Event",
     "namespaces": "Namespace",
     "nodes": "Node",
     "pods": "Pod",
