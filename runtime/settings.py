@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
+
+from runtime.version import version_text
 
 WRONG_USE: Final = 2
 
@@ -33,7 +34,7 @@ def read_settings(settings: type[T], program: str, arguments: Sequence[str]) -> 
     The class's docstring is the program's description.
     """
     parser = _Parser(prog=program, description=settings.__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"{program} {version('larder')}")
+    parser.add_argument("--version", action="version", version=f"{program} {version_text()}")
     source = CliSettingsSource[argparse.ArgumentParser](settings, root_parser=parser)
     try:
         return CliApp.run(settings, list(arguments), cli_settings_source=source)
