@@ -105,7 +105,12 @@ def _to_reviews(answer: Callable[[bytes], Awaitable[Response]], state: State) ->
             body = await _bounded_body(request)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        return JSONResponse({"error": _TOO_LARGE}, 413) if body is None else await answer(body)
+        if body is None:
+            return JSONResponse({"error": _TOO_LARGE}, 413)
+        response = await answer(body)
+        if state.is_stopping:  # the API server's next call goes to another replica
+            response.headers["Connection"] = "close"
+        return response
 
     return endpoint
 

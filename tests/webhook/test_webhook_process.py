@@ -214,3 +214,23 @@ def test_a_stop_fails_readiness_first_and_ends_well(
     assert (response.status, response.read()) == (503, b"stopping")
     connection.close()
     assert webhook.process.wait(30) == 0
+
+
+def test_from_the_stop_on_reviews_are_answered_and_their_connections_closed(
+    start_webhook: Any, catalog: Path, review: Callable[[str], Any]
+) -> None:
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    webhook = start_webhook("--catalog", str(catalog), "--stop-delay", "1")
+    connection = webhook.connect()
+    connection.request("POST", "/mutate-pods", body)
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Connection")) == (200, None)
+    response.read()
+    webhook.process.send_signal(signal.SIGTERM)
+    webhook.wait_for("stopping")
+    connection.request("POST", "/mutate-pods", body)
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Connection")) == (200, "close")
+    assert "patch" in json.load(response)["response"]
+    assert connection.sock is None
+    assert webhook.process.wait(30) == 0
