@@ -5,6 +5,7 @@ allowed, and so is its deletion: the last good catalog stays in force. What a go
 should know comes as warnings. What a user sees is bounded: an API server cuts longer warnings.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -48,7 +49,7 @@ def serve_catalog_review(body: bytes) -> CatalogAnswer:
         refusal: JsonObject = {
             "code": _UNPROCESSABLE,
             "reason": "Invalid",
-            "message": _message(error.problems),
+            "message": report_of(error.problems),
         }
         response |= {"allowed": False, "status": refusal}
         return CatalogAnswer(200, review_of(response), error.problems)
@@ -74,7 +75,8 @@ def _notes(request: JsonObject) -> tuple[str, ...]:
     return catalog_notes(catalog, standalone=False)
 
 
-def _message(problems: tuple[str, ...]) -> str:
+def report_of(problems: Sequence[str]) -> str:
+    """What is wrong with a catalog, a line each, bounded."""
     shown = [_cut(problem, MAX_PROBLEM_CHARACTERS) for problem in problems[:MAX_PROBLEMS]]
     if more := len(problems) - len(shown):
         shown.append(f"and {more} more")
