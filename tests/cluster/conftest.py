@@ -2,15 +2,21 @@
 namespaces of their own, and take it away again. `make test` leaves them out.
 """
 
+import base64
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
+from tests.cluster.accounts import NODES, Accounts
+
+BASE = Path(__file__).parents[2] / "deploy/base"
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +36,31 @@ def namespace(admin: KubeClient) -> Iterator[str]:
     admin.create(collection_path("v1", "namespaces"), {"metadata": {"name": name}})
     yield name
     admin.delete(object_path("v1", "namespaces", name))
+
+
+@pytest.fixture(scope="module")
+def accounts(admin: KubeClient, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    """Larder's base, installed."""
+    subprocess.run(  # noqa: S603 - ours
+        ["kubectl", "apply", "--server-side", "-k", str(BASE)],  # noqa: S607 - the one on the PATH
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    cluster = config["clusters"][0]["cluster"]
+    inline = base64.b64decode(cluster.get("certificate-authority-data", ""))
+    ca = tmp_path_factory.mktemp("ca") / "ca.crt"
+    ca.write_bytes(inline or Path(cluster["certificate-authority"]).read_bytes())
+    return Accounts(admin, config, ca)
+
+
+@pytest.fixture(scope="module")
+def nodes(admin: KubeClient) -> Iterator[tuple[str, str]]:
+    """Two nodes made by hand."""
+    names = [f"larder-test-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    for name in names:
+        metadata = {"name": name, "labels": {"gpu": "h100"}, "annotations": {"owner": "admin"}}
+        admin.create(NODES, {"metadata": metadata})
+    yield names[0], names[1]
+    for name in names:
+        admin.delete(f"{NODES}/{name}")

@@ -1,159 +1,40 @@
-"""What the service account of the agent may do in a real cluster, and how it is refused the rest.
-
-The install stays after the tests: it is the same every time, and a namespace that is going would
-fail the tests after these.
-"""
+"""What the service account of the agent may do in a cluster, and how it is refused the rest."""
 
 import base64
-import json
-import os
-import subprocess
-import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
-import yaml
 
 from demo.hub import Hub, Repo
 from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
 from runtime.kube.client import APPLY_PATCH, JSON, MERGE_PATCH, KubeClient
-from runtime.kube.paths import collection_path, object_path
+from tests.cluster.accounts import (
+    AGENT,
+    CONFIG_MAPS,
+    CREDENTIALS,
+    DRY_RUN,
+    NODES,
+    PODS,
+    SECRETS,
+    Accounts,
+    Identity,
+    Rule,
+    event,
+    events_path,
+    rights,
+)
 from tests.cluster.test_cluster_agent import FILES, Cluster, until
 
-BASE = Path(__file__).parents[2] / "deploy/base"
-ACCOUNT = "larder-agent"
-NODES = collection_path("v1", "nodes")
-PODS = collection_path("v1", "pods", namespace=SYSTEM_NAMESPACE)
-CONFIG_MAPS = collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE)
-SECRETS = collection_path("v1", "secrets", namespace=CREDENTIALS_NAMESPACE)
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 SLOT_LABEL = "model.larder.dev/0123456789abcdef"
-DRY_RUN = "?dryRun=All"  # admission as ever, nothing kept
-
-Rule = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # verbs, resources, names
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    body: Mapping[str, Any]
-
-    @property
-    def message(self) -> str:
-        return str(self.body.get("message", ""))
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Somebody with a token, and one node of theirs beside one that is not."""
-
-    pool: urllib3.PoolManager
-    server: str
-    token: str = field(repr=False)
-    node: str
-    other: str
-
-    def ask(self, method: str, path: str, body: object = None, content_type: str = JSON) -> Answer:
-        answer = self.pool.request(
-            method,
-            self.server + path.format(node=self.node, other=self.other),
-            body=None if body is None else self.written(body),
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": content_type},
-            retries=False,
-        )
-        return Answer(answer.status, answer.json())
-
-    def written(self, body: object) -> str:
-        return json.dumps(body).replace("OWN", self.node).replace("OTHER", self.other)
-
-    def kubeconfig(self, path: Path, admin: Mapping[str, Any]) -> Path:
-        user = {"name": "agent", "user": {"token": self.token}}
-        context = {"name": "agent", "context": {"cluster": "lab", "user": "agent"}}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": admin["clusters"][0]["cluster"]}],
-            "users": [user],
-            "contexts": [context],
-            "current-context": "agent",
-        }
-        path.write_text(yaml.safe_dump(content))
-        return path
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """The tokens of service accounts, asked for as the kubelet does, or unlike it."""
-
-    admin: KubeClient
-    config: Mapping[str, Any]
-    ca: Path
-
-    def identity(
-        self, name: str, node: str, other: str, bound: Mapping[str, Any] | None
-    ) -> Identity:
-        spec = {"boundObjectRef": bound} if bound else {}
-        account = object_path("v1", "serviceaccounts", name, namespace=SYSTEM_NAMESPACE)
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        token = self.admin.create(f"{account}/token", request)["status"]["token"]
-        pool = urllib3.PoolManager(ca_certs=str(self.ca))
-        return Identity(pool, self.config["clusters"][0]["cluster"]["server"], token, node, other)
-
-    def agent_on(self, node: str, other: str) -> tuple[Identity, str]:
-        """An agent with a token bound to a pod on a node, and the path of the pod."""
-        spec = {
-            "nodeName": node,
-            "serviceAccountName": ACCOUNT,
-            "containers": [{"name": "agent", "image": "none"}],
-            "terminationGracePeriodSeconds": 0,
-        }
-        pod = self.admin.create(PODS, {"metadata": {"name": f"agent-of-{node}"}, "spec": spec})
-        metadata = pod["metadata"]
-        bound = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-        }
-        return self.identity(ACCOUNT, node, other, bound), f"{PODS}/{metadata['name']}"
-
-
-@pytest.fixture(scope="module")
-def accounts(admin: KubeClient, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
-    """Larder's base, installed."""
-    subprocess.run(  # noqa: S603 - ours
-        ["kubectl", "apply", "--server-side", "-k", str(BASE)],  # noqa: S607 - the one on the PATH
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-    cluster = config["clusters"][0]["cluster"]
-    inline = base64.b64decode(cluster.get("certificate-authority-data", ""))
-    ca = tmp_path_factory.mktemp("ca") / "ca.crt"
-    ca.write_bytes(inline or Path(cluster["certificate-authority"]).read_bytes())
-    return Accounts(admin, config, ca)
-
-
-@pytest.fixture(scope="module")
-def nodes(admin: KubeClient) -> Iterator[tuple[str, str]]:
-    """Two nodes made by hand."""
-    names = [f"larder-test-{uuid.uuid4().hex[:8]}" for _ in range(2)]
-    for name in names:
-        metadata = {"name": name, "labels": {"gpu": "h100"}, "annotations": {"owner": "admin"}}
-        admin.create(NODES, {"metadata": metadata})
-    yield names[0], names[1]
-    for name in names:
-        admin.delete(f"{NODES}/{name}")
 
 
 @pytest.fixture(scope="module")
 def unbound(accounts: Accounts, nodes: tuple[str, str]) -> Identity:
     """The account with a token that is bound to no pod. The policy is in force from here on."""
-    identity = accounts.identity(ACCOUNT, *nodes, None)
+    identity = accounts.identity(AGENT, *nodes, None)
 
     def is_denied() -> bool:
         answer = identity.ask("PATCH", f"{OWN_NODE}{DRY_RUN}", {}, MERGE_PATCH)
@@ -185,6 +66,7 @@ OTHER_REPORT = f"{CONFIG_MAPS}/larder-node-{{other}}"
 OURS = {"metadata": {"labels": {SLOT_LABEL: "ready"}}}
 NOT_OURS = "may not change node 'OTHER'"
 ONLY_OWN = "only 'larder-node-OWN'"
+ABOUT_OWN = "may write Events about that node alone"
 MAP = {"data": {"a": "c"}}
 
 ALLOWED = {
@@ -217,6 +99,12 @@ ALLOWED = {
         "GET",
         f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}",
         None,
+        JSON,
+    ),
+    "an Event about the own node": (
+        "POST",
+        events_path("default"),
+        event("Node", "OWN", "default"),
         JSON,
     ),
 }
@@ -314,15 +202,29 @@ DENIED = {
         APPLY_PATCH,
         ONLY_OWN,
     ),
+    "an Event about another node": (
+        "POST",
+        events_path("default"),
+        event("Node", "OTHER", "default"),
+        JSON,
+        ABOUT_OWN,
+    ),
+    "an Event about a pod named as the own node": (
+        "POST",
+        events_path("default"),
+        event("Pod", "OWN", "default"),
+        JSON,
+        ABOUT_OWN,
+    ),
 }
 # What no role gives: (method, path).
 FORBIDDEN = {
     "Secrets of Larder's namespace": (
         "GET",
-        SECRETS.replace(CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE),
+        SECRETS,
     ),
     "Secrets of the whole cluster": ("GET", "/api/v1/secrets"),
-    "a list of the credentials": ("GET", SECRETS),
+    "a list of the credentials": ("GET", CREDENTIALS),
     "a Secret of kube-system": ("GET", "/api/v1/namespaces/kube-system/secrets/x"),
     "other ConfigMaps": ("GET", CONFIG_MAPS),
     "the report of another node": ("GET", OTHER_REPORT),
@@ -332,29 +234,34 @@ FORBIDDEN = {
     "making a pod": ("POST", PODS),
     "a token of its account": (
         "POST",
-        f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/serviceaccounts/{ACCOUNT}/token",
+        f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/serviceaccounts/{AGENT}/token",
     ),
     "the status of the own node": ("PATCH", f"{OWN_NODE}/status"),
     "ConfigMaps elsewhere": ("POST", CONFIG_MAPS.replace(SYSTEM_NAMESPACE, "default")),
+    "Events in Larder's namespace": ("POST", events_path(SYSTEM_NAMESPACE)),
+    "Events of the old kind": ("POST", "/api/v1/namespaces/default/events"),
+    "reading Events": ("GET", events_path("default")),
+    "the webhook's certificates": ("GET", f"{SECRETS}/larder-webhook-certificates"),
     "its policy": (
         "DELETE",
         f"{POLICIES}/larder-agent-own-node-only",
     ),
 }
 
+CORE = ("",)
 # All that the account has beyond what every account has: by namespace.
 READ_NODES_AND_PODS: set[Rule] = {
-    (("list", "patch", "watch"), ("nodes",), ()),
-    (("list", "watch"), ("pods",), ()),
+    (("list", "patch", "watch"), CORE, ("nodes",), ()),
+    (("list", "watch"), CORE, ("pods",), ()),
 }
 RIGHTS: dict[str, set[Rule]] = {
     SYSTEM_NAMESPACE: READ_NODES_AND_PODS
     | {
-        (("list", "watch"), ("configmaps",), (CATALOG_CONFIG_MAP,)),
-        (("create", "patch"), ("configmaps",), ()),
+        (("list", "watch"), CORE, ("configmaps",), (CATALOG_CONFIG_MAP,)),
+        (("create", "patch"), CORE, ("configmaps",), ()),
     },
-    CREDENTIALS_NAMESPACE: READ_NODES_AND_PODS | {(("get",), ("secrets",), ())},
-    "default": READ_NODES_AND_PODS,
+    CREDENTIALS_NAMESPACE: READ_NODES_AND_PODS | {(("get",), CORE, ("secrets",), ())},
+    "default": READ_NODES_AND_PODS | {(("create",), ("events.k8s.io",), ("events",), ())},
     "kube-system": READ_NODES_AND_PODS,
 }
 
@@ -368,11 +275,11 @@ def test_an_agent_may_do_what_it_does(agent: Identity, name: str) -> None:
 
 def test_an_agent_may_read_a_secret_of_the_credentials(agent: Identity, admin: KubeClient) -> None:
     name = f"hf-{agent.node}"
-    admin.create(SECRETS, {"metadata": {"name": name}, "data": {}})
+    admin.create(CREDENTIALS, {"metadata": {"name": name}, "data": {}})
     try:
-        assert agent.ask("GET", f"{SECRETS}/{name}").status == 200
+        assert agent.ask("GET", f"{CREDENTIALS}/{name}").status == 200
     finally:
-        admin.delete(f"{SECRETS}/{name}")
+        admin.delete(f"{CREDENTIALS}/{name}")
 
 
 @pytest.mark.parametrize("name", DENIED)
@@ -389,9 +296,7 @@ def test_the_policy_refuses_in_our_words(agent: Identity, name: str) -> None:
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_no_role_gives(agent: Identity, name: str) -> None:
     method, path = FORBIDDEN[name]
-    dry = path if method == "GET" else f"{path}{DRY_RUN}"
-    content_type = MERGE_PATCH if method == "PATCH" else JSON
-    answer = agent.ask(method, dry, {} if method in {"PATCH", "POST"} else None, content_type)
+    answer = agent.try_to(method, path)
     assert answer.status == 403, answer.message
     assert "larder:" not in answer.message
 
@@ -421,29 +326,6 @@ def test_the_account_has_these_rights_and_no_more(
     assert rights(agent, namespace_name) - rights(nobody, namespace_name) == RIGHTS[namespace_name]
 
 
-def rights(identity: Identity, namespace_name: str) -> set[Rule]:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": namespace_name},
-    }
-    answer = identity.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review)
-    status = answer.body["status"]
-    assert not status["incomplete"]
-    of_resources = {
-        (parts(rule, "verbs"), parts(rule, "resources"), parts(rule, "resourceNames"))
-        for rule in status["resourceRules"]
-    }
-    return of_resources | {
-        (parts(rule, "verbs"), parts(rule, "nonResourceURLs"), ())
-        for rule in status["nonResourceRules"]
-    }
-
-
-def parts(rule: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return tuple(sorted(rule.get(name) or ()))
-
-
 def test_an_agent_with_these_rights_fills_reports_and_evicts(
     accounts: Accounts, admin: KubeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,7 +336,7 @@ def test_an_agent_with_these_rights_fills_reports_and_evicts(
         identity, pod = accounts.agent_on(cluster.node, "another")
         name = f"hf-{cluster.node}"
         data = {"HF_TOKEN": base64.b64encode(b"hf_secret").decode()}
-        admin.create(SECRETS, {"metadata": {"name": name}, "data": data})
+        admin.create(CREDENTIALS, {"metadata": {"name": name}, "data": data})
         own = identity.kubeconfig(tmp_path / "kubeconfig", accounts.config)
         monkeypatch.setenv("KUBECONFIG", str(own))
         process = cluster.agent()
@@ -470,7 +352,7 @@ def test_an_agent_with_these_rights_fills_reports_and_evicts(
         finally:
             process.terminate()
             ended = process.wait(30)
-            admin.delete(f"{SECRETS}/{name}")
+            admin.delete(f"{CREDENTIALS}/{name}")
             admin.delete(pod, options={"gracePeriodSeconds": 0})
             cluster.close()
     assert ended == 0
