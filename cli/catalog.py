@@ -80,7 +80,7 @@ def validate(file: Path, *, standalone: bool, output: OutputForm) -> int:
             f"{shown(file)} is a ConfigMap; "
             'accepted: the value of its data["catalog.yaml"] by itself'
         )
-    result = validation_of(found.catalog, found.problems)
+    result = validation_of(found.catalog, found.problems, standalone=standalone)
     if output == "json":
         show_json(result)
     else:
@@ -94,12 +94,15 @@ def schema() -> int:
     return 0
 
 
-def validation_of(catalog: Catalog | None, problems: tuple[str, ...]) -> Validation:
+def validation_of(
+    catalog: Catalog | None, problems: tuple[str, ...], *, standalone: bool
+) -> Validation:
     """A reading of a catalog, as it is shown."""
     if catalog is None:
         return Validation(is_valid=False, problems=tuple(map(_problem, problems)))
     models = tuple(map(_model, catalog.models))
-    return Validation(is_valid=True, models=models, notes=catalog_notes(catalog))
+    notes = catalog_notes(catalog, standalone=standalone)
+    return Validation(is_valid=True, models=models, notes=notes)
 
 
 def _problem(sentence: str) -> Problem:

@@ -42,6 +42,7 @@ API_VERSION: Final = "larder.dev/v1alpha1"
 KIND: Final = "Catalog"
 ANY_ENDPOINT: Final = "any"
 ANY_NAMESPACE: Final = "*"
+DEFAULT_BUDGET: Final = Share(percent=80.0)
 _STAND_INS: Final = {"name": "x", "storageUri": "hf://x/x", "namespaces": ["x"]}
 
 
@@ -196,7 +197,7 @@ class NodeGroup(_Part):
 
     name: Name
     node_selector: LabelSelector = LabelSelector()
-    budget: Amount = Field(default=Share(percent=80.0))
+    budget: Amount = Field(default=DEFAULT_BUDGET)
 
 
 class Credentials(_Part):

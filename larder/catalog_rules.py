@@ -5,7 +5,7 @@ same pod are refused here, so that matching never has to choose.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from larder.catalog import (
@@ -17,6 +17,7 @@ from larder.catalog import (
     Network,
     NodeGroup,
 )
+from larder.node_facts import NodeFacts, room_notes
 from larder.storage_uri import endpoint_fault, entry_uri_fault, normalise, scheme_of
 from larder.yaml_tree import Path
 
@@ -197,8 +198,13 @@ def _shared_namespaces(first: ModelEntry, second: ModelEntry) -> list[str]:
     return sorted(set(first.namespaces) & set(second.namespaces))
 
 
-def catalog_notes(catalog: Catalog, *, standalone: bool = True) -> tuple[str, ...]:
-    """What a good catalog's admin should know at load, one sentence each, in document order."""
+def catalog_notes(
+    catalog: Catalog, *, standalone: bool = True, nodes: Sequence[NodeFacts] = ()
+) -> tuple[str, ...]:
+    """What a good catalog's admin should know, one sentence each, in document order.
+
+    `nodes` are what is known of a cluster's nodes, where it is.
+    """
     notes = []
     if catalog.defaults.fills.max_bandwidth:
         notes.append("defaults.fills.maxBandwidth has no effect yet: fills are not throttled")
@@ -208,7 +214,7 @@ def catalog_notes(catalog: Catalog, *, standalone: bool = True) -> tuple[str, ..
         notes += [
             f"model {entry.name!r}: {note}" for note in _entry_notes(entry, standalone=standalone)
         ]
-    return tuple(notes)
+    return (*notes, *room_notes(catalog, nodes))
 
 
 def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:

@@ -3,9 +3,9 @@
     larder-node-<node>   data: {"report.json": …}
 
     {"version": 1, "node": "gpu-7", "budgetBytes": 1, "usedBytes": 1, "diskBytes": 1,
-     "diskAvailableBytes": 1, "catalogProblems": [], "models": [{"key": "…", "name": "…",
-     "state": "Downloading", "reason": null, "message": null, "revision": "…", "bytesDone": 1,
-     "bytesTotal": 2, "rateBytesPerSecond": 1, "etaSeconds": 1}]}
+     "diskAvailableBytes": 1, "nodeGroups": ["h100"], "catalogProblems": [],
+     "models": [{"key": "…", "name": "…", "state": "Downloading", "reason": null, "message": null,
+     "revision": "…", "bytesDone": 1, "bytesTotal": 2, "rateBytesPerSecond": 1, "etaSeconds": 1}]}
 
 Admins and the webhook read it; tenants cannot. Readers ignore keys they do not know and take
 another version for no report. A report is written when a state changes, and otherwise, for bytes
@@ -22,6 +22,7 @@ from larder.status import ModelState
 VERSION: Final = 1
 DATA_KEY: Final = "report.json"
 PROGRESS_SECONDS: Final = 30.0
+COMPONENT: Final = ("app.kubernetes.io/component", "node-report")  # a label that reports have
 NODE_NAME_MAX: Final = 241  # 253, the longest name of a ConfigMap, less the prefix
 _PREFIX: Final = "larder-node-"
 
@@ -58,7 +59,11 @@ class ModelReport:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """One node. `models` are sorted by key."""
+    """One node. `models` are sorted by key.
+
+    `node_groups` are those that choose the node: None while the catalog is unknown, or where the
+    agent is too old to say.
+    """
 
     node: str
     budget_bytes: int = 0
@@ -67,6 +72,7 @@ class NodeReport:
     disk_available_bytes: int = 0
     catalog_problems: tuple[str, ...] = ()
     models: tuple[ModelReport, ...] = ()
+    node_groups: tuple[str, ...] | None = None
 
     def text(self) -> str:
         """The document, one line of JSON."""
@@ -77,6 +83,7 @@ class NodeReport:
             "usedBytes": self.used_bytes,
             "diskBytes": self.disk_bytes,
             "diskAvailableBytes": self.disk_available_bytes,
+            "nodeGroups": self.node_groups,
             "catalogProblems": list(self.catalog_problems),
             "models": [_model(m) for m in self.models],
         }
@@ -120,14 +127,16 @@ def parse_node_report(text: str) -> NodeReport | None:
         raw: dict[str, Any] = json.loads(text)
         if raw["version"] != VERSION:
             return None
+        groups = raw.get("nodeGroups")
         return NodeReport(
             node=str(raw["node"]),
-            budget_bytes=int(raw["budgetBytes"]),
-            used_bytes=int(raw["usedBytes"]),
-            disk_bytes=int(raw["diskBytes"]),
-            disk_available_bytes=int(raw["diskAvailableBytes"]),
+            budget_bytes=_count(raw["budgetBytes"]),
+            used_bytes=_count(raw["usedBytes"]),
+            disk_bytes=_count(raw["diskBytes"]),
+            disk_available_bytes=_count(raw["diskAvailableBytes"]),
             catalog_problems=tuple(str(p) for p in raw["catalogProblems"]),
             models=tuple(_parse_model(m) for m in raw["models"]),
+            node_groups=None if groups is None else tuple(str(name) for name in groups),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
@@ -145,11 +154,17 @@ def _parse_model(raw: dict[str, Any]) -> ModelReport:
         reason=_text(raw["reason"]),
         message=_text(raw["message"]),
         revision=_text(raw["revision"]),
-        bytes_done=int(raw["bytesDone"]),
-        bytes_total=int(raw["bytesTotal"]),
-        rate_bytes_per_second=int(raw["rateBytesPerSecond"]),
-        eta_seconds=None if eta is None else int(eta),
+        bytes_done=_count(raw["bytesDone"]),
+        bytes_total=_count(raw["bytesTotal"]),
+        rate_bytes_per_second=_count(raw["rateBytesPerSecond"]),
+        eta_seconds=None if eta is None else _count(eta),
     )
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from larder.catalog import read_catalog
 from larder.catalog_rules import catalog_notes
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.errors import CatalogError
+from larder.node_facts import NodeFacts
 from runtime.catalog_config_map import catalog_document
 from runtime.kube.objects import KubeObject
 from webhook.admission_review import MalformedReviewError, is_about, request_in, review_of
@@ -35,8 +36,8 @@ class CatalogAnswer:
     failure: Exception | None = None
 
 
-def serve_catalog_review(body: bytes) -> CatalogAnswer:
-    """Answer a review of a ConfigMap. Never raises."""
+def serve_catalog_review(body: bytes, nodes: Sequence[NodeFacts] = ()) -> CatalogAnswer:
+    """Answer a review of a ConfigMap, by what is known of the nodes. Never raises."""
     try:
         request = request_in(body)
     except MalformedReviewError as error:
@@ -44,7 +45,7 @@ def serve_catalog_review(body: bytes) -> CatalogAnswer:
     response: JsonObject = {"uid": text_of(request["uid"]), "allowed": True}
     try:
         if _writes_catalog(request):
-            response |= _warnings(_notes(request))
+            response |= _warnings(_notes(request, nodes))
     except CatalogError as error:
         refusal: JsonObject = {
             "code": _UNPROCESSABLE,
@@ -68,11 +69,11 @@ def _writes_catalog(request: JsonObject) -> bool:
     )
 
 
-def _notes(request: JsonObject) -> tuple[str, ...]:
+def _notes(request: JsonObject, nodes: Sequence[NodeFacts]) -> tuple[str, ...]:
     """What a good catalog's admin should know. Raises `CatalogError` for a bad one."""
     content = cast("KubeObject", object_of(request.get("object")))
     catalog = read_catalog(catalog_document(content), standalone=False)
-    return catalog_notes(catalog, standalone=False)
+    return catalog_notes(catalog, standalone=False, nodes=nodes)
 
 
 def report_of(problems: Sequence[str]) -> str:

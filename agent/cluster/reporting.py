@@ -16,7 +16,14 @@ from agent.cluster.node import ClusterNode
 from agent.planning.node_events import ModelNews
 from agent.planning.node_reports import node_labels
 from larder.contract import MODEL_LABEL_PREFIX, SYSTEM_NAMESPACE
-from larder.node_report import DATA_KEY, PROGRESS_SECONDS, NodeReport, config_map_name, is_due
+from larder.node_report import (
+    COMPONENT,
+    DATA_KEY,
+    PROGRESS_SECONDS,
+    NodeReport,
+    config_map_name,
+    is_due,
+)
 from runtime.clock import Clock
 from runtime.kube.backoff import Backoff
 from runtime.kube.client import KubeClient
@@ -132,7 +139,7 @@ def _config_map(node: str, uid: str, report: NodeReport) -> dict[str, Any]:
         "metadata": {
             "name": config_map_name(node),
             "namespace": SYSTEM_NAMESPACE,
-            "labels": {"app.kubernetes.io/part-of": "larder"},
+            "labels": {"app.kubernetes.io/part-of": "larder", COMPONENT[0]: COMPONENT[1]},
             "ownerReferences": [owner],
         },
         "data": {DATA_KEY: report.text()},

@@ -20,6 +20,7 @@ def node_report(
         used_bytes=sum(inode.size_bytes for inode in seen.inventory.inodes),
         disk_bytes=seen.disk.total_bytes,
         disk_available_bytes=seen.disk.available_bytes,
+        node_groups=seen.wishes.groups if seen.wishes else None,
         catalog_problems=problems,
         models=tuple(_model(key, status, seen) for key, status in sorted(statuses.items())),
     )

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from larder.catalog import Catalog, ModelEntry
+from larder.catalog import DEFAULT_BUDGET, Catalog, ModelEntry
 from larder.catalog_rules import FILLED_SCHEMES
 from larder.layout import Key
 from larder.quantities import Share
 from larder.storage_uri import scheme_of
-
-DEFAULT_BUDGET = Share(percent=80.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The catalog, read for one node. `entries` are those of `wanted`, whole."""
+    """The catalog, read for one node. `entries` are those of `wanted`, whole.
+
+    `groups` are the names of the node's groups, in document order.
+    """
 
     wanted: Mapping[Key, Wanted]
     limits: Limits
     entries: Mapping[Key, ModelEntry] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Node:
 
 def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
     """Read a catalog for a node. Of several budgets (groups, command line) the smallest holds."""
-    shares = [group.budget for group in catalog.groups_of(node.labels)]
+    groups = catalog.groups_of(node.labels)
+    shares = [group.budget for group in groups]
     if node.budget is not None:
         shares.append(node.budget)
     budget = min(share.of_bytes(filesystem_bytes) for share in shares or [DEFAULT_BUDGET])
@@ -66,6 +69,7 @@ def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
     return Wishes(
         wanted={key: _wanted(entry) for key, entry in entries.items()},
         entries=entries,
+        groups=tuple(group.name for group in groups),
         limits=Limits(
             budget_bytes=budget,
             free_floor_bytes=defaults.free_floor.of_bytes(filesystem_bytes),

@@ -95,6 +95,34 @@ def test_where_a_catalog_is_meant_for_matters(flag: str, status: int) -> None:
     assert larder("catalog", "validate", flag, "-", stdin=STANDALONE).status == status
 
 
+PINNED = """apiVersion: larder.dev/v1alpha1
+kind: Catalog
+nodeGroups: [{name: h100, budget: 10Gi}]
+models:
+- name: a
+  storageUri: hf://acme/a
+  revision: c540970f9e29518b1d8f06ab8b24cba66ad77b6d
+  namespaces: [x]
+  credentials: {secretName: hf}
+  retention: Pinned
+  maxSize: 11Gi
+"""
+
+
+def test_notes_are_those_of_the_place_that_it_is_meant_for() -> None:
+    room = (
+        "node group 'h100': a node may hold 10 GiB,"
+        " and the pinned models may take up to 11 GiB: 'a'"
+    )
+    here = larder("catalog", "validate", "--standalone", "-", "-o", "json", stdin=PINNED).json
+    assert [note.partition(";")[0] for note in here["notes"]] == [
+        "model 'a': credentials.secretName has no effect outside a cluster",
+        room,
+    ]
+    there = larder("catalog", "validate", "--cluster", "-", "-o", "json", stdin=PINNED).json
+    assert there["notes"] == [room]
+
+
 def test_a_config_map_is_told_what_is_wanted_of_it(tmp_path: Path) -> None:
     file = tmp_path / "map.yaml"
     file.write_text("kind: ConfigMap\napiVersion: v1\ndata: {catalog.yaml: ''}\n")

@@ -46,6 +46,7 @@ reports = st.builds(
     counts,
     st.lists(st.text(max_size=20), max_size=3).map(tuple),
     st.lists(models, max_size=3).map(tuple),
+    st.none() | st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )
 
 
@@ -68,11 +69,21 @@ def changed(**keys: Any) -> str:
         pytest.param(REPORT.text().replace(KEY, "../../etc"), id="a key that is none"),
         pytest.param(REPORT.text().replace(f'"{KEY}"', "7"), id="a key that is a number"),
         pytest.param(REPORT.text().replace("Downloading", "Melting"), id="an unknown state"),
+        pytest.param(changed(diskBytes=-1), id="a disk of less than nothing"),
+        pytest.param(changed(usedBytes=True), id="a count that is a claim"),
+        pytest.param(changed(budgetBytes=1.5), id="half a byte"),
+        pytest.param(changed(nodeGroups=7), id="groups that are none"),
         pytest.param("[" * 50_000, id="fifty thousand brackets"),
     ],
 )
 def test_what_is_no_report_is_none(text: str) -> None:
     assert parse_node_report(text) is None
+
+
+def test_an_older_agent_says_nothing_of_groups() -> None:
+    document = json.loads(replace(REPORT, node_groups=("h100",)).text())
+    del document["nodeGroups"]
+    assert parse_node_report(json.dumps(document)) == REPORT
 
 
 def test_keys_of_later_versions_are_ignored() -> None:

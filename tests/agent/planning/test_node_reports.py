@@ -14,7 +14,7 @@ from larder.status import ModelState, SlotStatus
 A, B, C, D = (Key(letter * 16) for letter in "abcd")
 SEEN = Observation(
     0.0,
-    Wishes({A: Wanted(A, "llama"), B: Wanted(B, "qwen")}, Limits(1000, 0)),
+    Wishes({A: Wanted(A, "llama"), B: Wanted(B, "qwen")}, Limits(1000, 0), groups=("h100",)),
     Inventory(inodes=(InodeUse(7, frozenset({f"slots/{A}"})), InodeUse(3, frozenset()))),
     Disk(5000, 4000),
     failures={B: Failure(FillFailure.ACCESS_DENIED, "the hub wants a token", 60.0)},
@@ -31,6 +31,7 @@ def test_a_report_says_what_the_slots_say_and_why_fills_failed() -> None:
     report = node_report("gpu-7", SEEN, STATUSES, ())
     assert (report.budget_bytes, report.used_bytes) == (1000, 10)
     assert (report.disk_bytes, report.disk_available_bytes) == (5000, 4000)
+    assert report.node_groups == ("h100",)
     assert report.models[:2] == (
         ModelReport(A, "llama", ModelState.DOWNLOADING, None, None, "c" * 40, 5, 10, 1, 5),
         ModelReport(B, "qwen", ModelState.FAILED, "AccessDenied", "the hub wants a token"),
@@ -45,7 +46,7 @@ def test_a_failure_that_is_over_is_not_told() -> None:
 def test_an_unknown_catalog_is_told_with_its_problems() -> None:
     report = node_report("n", replace(SEEN, wishes=None), STATUSES, ("line 1: bad",))
     assert (report.budget_bytes, report.catalog_problems) == (0, ("line 1: bad",))
-    assert report.models[0].name is None
+    assert (report.models[0].name, report.node_groups) == (None, None)
 
 
 def test_labels_are_of_states_that_have_one() -> None:
