@@ -74,11 +74,13 @@ test-as-agent: install ## the agent's tests as the identity it has in a cluster:
 test-crash: install ## kill the agent CRASHES=200 times at random moments and look at its disk
 	$(BIN)/python -m tests.crash.run --runs $(CRASHES)
 
-# The cluster keeps Larder's install afterwards: `kubectl delete -k deploy/base` takes it away.
+# Needs a node, and on it what `make images` builds; NODE= leaves out the tests that do. The cluster
+# keeps Larder's install afterwards: `kubectl delete -k deploy/base` takes it away.
+NODE ?= yes
 test-cluster: install ## the tests that need a cluster: KUBECONFIG names one to try things in, as its admin
 	@test -n "$$KUBECONFIG" || { echo "make test-cluster needs KUBECONFIG, the admin's of a cluster" \
 	  "to try things in, and kubectl; try: KUBECONFIG=~/.kube/config make test-cluster" >&2; exit 1; }
-	$(BIN)/pytest -p no:cacheprovider tests/cluster
+	$(BIN)/pytest -p no:cacheprovider tests/cluster $(if $(NODE),,--ignore=tests/cluster/node)
 
 images: ## build larder-agent, larder-webhook and, for tests, larder-demo with IMAGE_BUILD (docker)
 	@for name in agent webhook demo; do \
