@@ -54,7 +54,7 @@ class AgentSettings(BaseSettings):
     fill_memory: int = Field(default=1024, ge=64)
     """MiB of memory that a fill's process may take before it is killed."""
     allow_any_disk: CliToggleFlag[bool] = False
-    """Accept a cache root on the machine's root filesystem, which a full cache would fill."""
+    """Accept a cache root on the machine's own disk, which a full cache would fill."""
     once: CliToggleFlag[bool] = False
     """End when nothing is left but retries: status 0 if every model of this node is Ready."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")

@@ -14,7 +14,8 @@ import fcntl
 import os
 import stat
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -37,6 +38,9 @@ LOCK_WAIT_SECONDS: Final = 30.0  # longer than a predecessor takes to end on SIG
 _LOCK_POLL_SECONDS: Final = 0.5
 _LAYOUT_MAX_BYTES: Final = 4096
 _LOST_AND_FOUND: Final = "lost+found"
+# In a pod the root filesystem is an overlay of its own; these files are then mounted from the disks
+# of the kubelet and of the container runtime.
+_ON_SYSTEM_DISK: Final = (Path("/"), Path("/etc/hosts"), Path("/etc/hostname"))
 _UMASK: Final = 0o022  # pods of any uid read what we write
 
 
@@ -61,7 +65,7 @@ class CacheRoot:
         """Open a root for writing: make it if it is missing, lock it, make its directories.
 
         Sets the process's umask to 022. Raises `CacheRootError` for a root that is not fit
-        (`allow_any_disk` accepts the root filesystem) or still held after `lock_wait_seconds`.
+        (`allow_any_disk` accepts the system's disk) or still held after `lock_wait_seconds`.
         """
         fd = _open_or_make(path, allow_any_disk=allow_any_disk)
         lock_fd: int | None = None
@@ -131,14 +135,14 @@ def _open_or_make(path: Path, *, allow_any_disk: bool) -> int:
             raise CacheRootError(
                 f"cache root {path} cannot be made: {path.parent} is not a directory"
             )
-        _refuse_root_filesystem(path, path.parent, allow_any_disk=allow_any_disk)
+        _refuse_system_disk(path, path.parent, allow_any_disk=allow_any_disk)
         try:
             path.mkdir(mode=0o755, exist_ok=True)
         except OSError as error:
             raise CacheRootError(f"cache root {path} cannot be made: {error.strerror}") from error
     fd = _open_existing(path)
     try:
-        _refuse_root_filesystem(path, path, allow_any_disk=allow_any_disk)
+        _refuse_system_disk(path, path, allow_any_disk=allow_any_disk)
     except BaseException:
         os.close(fd)
         raise
@@ -162,13 +166,19 @@ def _open_existing(path: Path) -> int:
         raise CacheRootError(_unusable(path, error)) from error
 
 
-def _refuse_root_filesystem(path: Path, on: Path, *, allow_any_disk: bool) -> None:
+def _refuse_system_disk(path: Path, on: Path, *, allow_any_disk: bool) -> None:
     # A bind mount of a directory has its filesystem's st_dev: it is still the system's own disk.
-    if not allow_any_disk and on.stat().st_dev == Path("/").stat().st_dev:
+    if not allow_any_disk and on.stat().st_dev in set(_system_disks()):
         raise CacheRootError(
-            f"cache root {path} is on the root filesystem, which a cache could fill up;"
+            f"cache root {path} is on the system's own disk, which a cache could fill up;"
             " mount a disk there, or pass --allow-any-disk"
         )
+
+
+def _system_disks() -> Iterator[int]:
+    for place in _ON_SYSTEM_DISK:
+        with suppress(OSError):
+            yield place.stat().st_dev
 
 
 def _refuse_unfit(path: Path, fd: int, *, to_write: bool) -> None:

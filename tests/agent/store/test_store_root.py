@@ -151,9 +151,9 @@ def test_a_root_is_not_made_where_its_parent_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "larder-that-nobody-made"], ids=["existing", "missing"])
-def test_the_root_filesystem_is_refused_unless_allowed(name: str) -> None:
+def test_the_systems_disk_is_refused_unless_allowed(name: str) -> None:
     before = sorted(Path("/").iterdir())
-    with pytest.raises(CacheRootError, match=r"is on the root filesystem, .* --allow-any-disk"):
+    with pytest.raises(CacheRootError, match=r"is on the system's own disk, .* --allow-any-disk"):
         CacheRoot.open(
             Path("/") / name,
             allow_any_disk=False,
@@ -174,6 +174,31 @@ def test_another_filesystem_needs_no_permission() -> None:
         ).close()
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("file", ["/etc/hosts", "/etc/hostname"])
+def test_in_a_pod_the_disk_of_the_kubelet_or_the_runtime_is_the_systems(
+    tmp_path: Path, file: str
+) -> None:
+    """There `/` is an overlay; these files are mounted from where pods and images are kept."""
+    if not Path(file).exists():
+        pytest.skip(f"no {file}")
+    disk, theirs = tmp_path / "disk", tmp_path / "disk/theirs"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs none {disk} && touch {theirs} && mount --bind {theirs} {file}"
+        f' && mkdir {disk}/root && exec "$@"'
+    )
+    prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)  # noqa: S603 - our words
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a mount needs CAP_SYS_ADMIN, unshare and mount")
+
+    sentence = _sentence_of(prefix, disk / "root", allow_any_disk=False)
+
+    assert sentence.startswith(f"cache root {disk}/root is on the system's own disk, ")
+    assert _sentence_of(prefix, disk / "root", allow_any_disk=True) == ""
 
 
 class _Waits(threading.Event):
@@ -337,12 +362,18 @@ def test_a_lock_that_the_filesystem_cannot_give_is_refused(
 # --- a read-only root; in a process of its own, because uid 0 may write anywhere ---
 
 OPEN = """
-import sys
-from stocked_root import open_root
+import sys, threading
+from agent.store.root import CacheRoot
 from pathlib import Path
+from runtime.clock import ManualClock
 from larder.errors import CacheRootError
 try:
-    open_root(Path(sys.argv[1]))
+    CacheRoot.open(
+        Path(sys.argv[1]),
+        allow_any_disk=bool(sys.argv[2]),
+        clock=ManualClock(),
+        stop=threading.Event(),
+    )
 except CacheRootError as error:
     print(error)
 """
@@ -355,11 +386,11 @@ def _has_capabilities() -> bool:
     return int(effective.split()[1], 16) != 0
 
 
-def _sentence_of(prefix: list[str], root: Path) -> str:
+def _sentence_of(prefix: list[str], root: Path, *, allow_any_disk: bool = True) -> str:
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parents[2])])
     done = subprocess.run(  # noqa: S603 - our own words
-        [*prefix, sys.executable, "-c", OPEN, str(root)],
+        [*prefix, sys.executable, "-c", OPEN, str(root), "any" * allow_any_disk],
         check=True,
         capture_output=True,
         text=True,
