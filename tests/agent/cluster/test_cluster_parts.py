@@ -18,8 +18,8 @@ from agent.cluster.reporting import MAX_WAITING_EVENTS, ClusterReporting
 from agent.cluster.secrets import SecretTokens
 from agent.planning.node_events import ModelNews
 from larder.catalog import Credentials, ModelEntry
-from larder.contract import EventReason
-from larder.errors import AccessDeniedError, SourceUnavailableError
+from larder.contract import EventReason, FillFailure
+from larder.errors import AccessDeniedError, SourceUnavailableError, TransientError
 from larder.layout import Key
 from larder.node_report import DATA_KEY, ModelReport, NodeReport
 from larder.status import ModelState
@@ -266,9 +266,15 @@ def test_a_secret_without_a_token_is_said_to_have_none(
 ) -> None:
     if data is not None:
         add_secret(server, **data)
-    with pytest.raises(AccessDeniedError, match=sentence) as caught:
-        SecretTokens(client).token_of(entry("hf"))
+    tokens = SecretTokens(client)
+    with pytest.raises(TransientError, match=sentence) as caught:
+        tokens.token_of(entry("hf"))
     assert str(caught.value).startswith("model 'a': Secret larder-credentials/hf ")
+    assert caught.value.reason is FillFailure.ACCESS_DENIED
+    add_secret(server, HF_TOKEN=encoded("hf_mended"))
+    assert tokens.token_of(entry("hf")) == "hf_mended"
+    add_secret(server, HF_TOKEN=encoded("hf_rotated"))
+    assert tokens.token_of(entry("hf")) == "hf_rotated"
 
 
 def test_a_secret_that_may_not_be_read_is_refused_and_one_out_of_reach_is_tried_again(
@@ -277,7 +283,7 @@ def test_a_secret_that_may_not_be_read_is_refused_and_one_out_of_reach_is_tried_
     add_secret(server, HF_TOKEN=encoded("hf_abc"))
     tokens = SecretTokens(client)
     server.faults.append(refusing(403))
-    with pytest.raises(AccessDeniedError, match="may not be read"):
+    with pytest.raises(TransientError, match="may not be read"):
         tokens.token_of(entry("hf"))
     server.faults.append(refusing(503))
     with pytest.raises(SourceUnavailableError, match="cannot be read now"):
