@@ -7,6 +7,7 @@ Pure: a pod and what the webhook knows go in, a `Decision` comes out, and no pod
     source.py       what the pod's initializer says about where models come from
     eligibility.py  a chain of named checks, each a reason to leave a pod alone
     rewrite.py      each concern of the rewrite as JSON Patch operations
+    restricted.py   what a restricted namespace asks of the initializer
     patch.py        those operations, and applying them
     soundness.py    what an API server would refuse, looked for before it does
     decision.py     puts them in order

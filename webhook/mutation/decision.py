@@ -66,7 +66,7 @@ def _first_decision(request: AdmissionRequest, view: View) -> Decision:
     )
     if refusal:
         return Decision(refusal.reason, refusal.detail, uris)
-    rewrite = plan_rewrite(pod, initializer, served, view.cache_root)
+    rewrite = plan_rewrite(pod, initializer, served, view)
     if isinstance(rewrite, Refusal):
         return Decision(rewrite.reason, rewrite.detail, uris)
     operations = operations_for(pod, rewrite)

@@ -23,6 +23,7 @@ from larder.matching import Match
 from larder.storage_uri import is_unresolved
 from webhook.mutation.pod import Container, Pod
 from webhook.mutation.raw import Json, list_of, object_of, text_of
+from webhook.mutation.restricted import POD_SECURITY_LABEL
 from webhook.mutation.values import AdmissionRequest, View, VolumeMode
 
 _KSERVE: Final = "serving.kserve.io"
@@ -33,7 +34,6 @@ _AGENT_ANNOTATION: Final = f"internal.{_KSERVE}/agent"
 _LOCAL_MODEL_LABEL: Final = f"internal.{_KSERVE}/localmodel"
 _CONFIDENTIAL_ANNOTATION: Final = f"internal.{_KSERVE}/confidential-enabled"
 _CONFIDENTIAL_VARIABLE: Final = "CONFIDENTIAL_ENABLED"
-_POD_SECURITY_LABEL: Final = "pod-security.kubernetes.io/enforce"
 
 _INITIALIZER_REPOSITORY: Final = ("kserve", "storage-initializer")  # behind any registry or mirror
 _ODH_INITIALIZER: Final = "kserve-storage-initializer"
@@ -298,11 +298,14 @@ def _node_selector(pod: Pod) -> Mapping[str, Json]:
 
 
 def host_path_forbidden(view: View) -> Refusal | None:
-    """The namespace does not say that its pods may have hostPath volumes; unknown is no."""
-    if view.volumes is VolumeMode.HOST_PATH:
-        return None
+    """The namespace does not say that its pods may have hostPath volumes; unknown is no.
+
+    Where the install allows them everywhere, a namespace's own profile still refuses them.
+    """
     labels = view.namespace_labels or {}
-    if labels.get(_POD_SECURITY_LABEL) == "privileged" or labels.get(VOLUME_LABEL) == "hostPath":
+    profile = labels.get(POD_SECURITY_LABEL)
+    is_allowed = profile is None and view.volumes is VolumeMode.HOST_PATH
+    if is_allowed or profile == "privileged" or labels.get(VOLUME_LABEL) == "hostPath":
         return None
     detail = "the namespace's labels do not allow hostPath volumes, or are not known"
     return Refusal(DecisionReason.HOST_PATH_FORBIDDEN, detail)

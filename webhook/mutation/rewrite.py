@@ -31,6 +31,8 @@ from webhook.mutation.eligibility import Initializer, Refusal, Served
 from webhook.mutation.patch import Operation, append, pointer
 from webhook.mutation.pod import Container, Mount, Pod, is_below, path_parts
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of, text_of
+from webhook.mutation.restricted import completed_context, is_restricted
+from webhook.mutation.values import View
 
 _READ_ONLY_ANNOTATION: Final = "storage.kserve.io/readonly"
 _OUR_VOLUME = re.compile(r"larder-[0-9a-f]{16}\Z")
@@ -44,20 +46,24 @@ def slot_volume_name(key: Key) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """All that the steps write. `mounts` holds for each container the slot mounts it gets."""
+    """All that the steps write. `mounts` holds for each container the slot mounts it gets.
+
+    `is_restricted` says that the namespace refuses pods without the context of that profile.
+    """
 
     initializer: Initializer
     served: tuple[Served, ...]
     keys: tuple[Key, ...]
     volumes: list[Json]
     mounts: tuple[tuple[Container, list[Json]], ...]
+    is_restricted: bool
 
 
 def plan_rewrite(
     pod: Pod,
     initializer: Initializer,
     served: tuple[Served, ...],
-    cache_root: PurePosixPath,
+    view: View,
 ) -> Rewrite | Refusal:
     """What is to be written, or what about the pod's volumes and mounts forbids it."""
     keys_of = _model_volumes(pod, initializer.container, served)
@@ -66,9 +72,11 @@ def plan_rewrite(
     if refusal := _writable(pod, initializer.container, keys_of):
         return refusal
     keys = tuple(sorted({s.match.entry.key for s in served}))
-    volumes = [_slot_volume(key, cache_root) for key in keys]
+    volumes = [_slot_volume(key, view.cache_root) for key in keys]
     mounts = tuple((c, _slot_mounts(c, keys_of)) for c in pod.all_containers)
-    return _squatted(pod, volumes, mounts) or Rewrite(initializer, served, keys, volumes, mounts)
+    return _squatted(pod, volumes, mounts) or Rewrite(
+        initializer, served, keys, volumes, mounts, is_restricted(view.namespace_labels)
+    )
 
 
 def _slot_volume(key: Key, cache_root: PurePosixPath) -> Json:
@@ -166,7 +174,7 @@ def _each_once(present: Iterable[object], wanted: Iterable[object]) -> bool:
 
 def operations_for(pod: Pod, rewrite: Rewrite) -> tuple[Operation, ...]:
     """The patch, without operations whose effect is already there."""
-    steps = (set_command, set_variables, add_mounts, add_volumes, annotate)
+    steps = (set_command, set_variables, set_context, add_mounts, add_volumes, annotate)
     return tuple(operation for step in steps for operation in step(pod, rewrite))
 
 
@@ -222,6 +230,14 @@ def _fallback_uri(uri: str, match: Match) -> str:
     if model is None or revision is None or "/" in revision:
         return uri
     return model.uri(revision)
+
+
+def set_context(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:
+    """In a restricted namespace the initializer meets the profile, as far as nobody says no."""
+    container = rewrite.initializer.container
+    wanted = completed_context(container.raw, pod.spec)
+    if rewrite.is_restricted and container.raw.get("securityContext") != wanted:
+        yield Operation("add", container.at + "/securityContext", wanted)
 
 
 def add_mounts(_: Pod, rewrite: Rewrite) -> Iterator[Operation]:

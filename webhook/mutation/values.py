@@ -16,7 +16,7 @@ class VolumeMode(StrEnum):
     """Where a hostPath volume may be used."""
 
     HOST_PATH = "HostPath"
-    """In every namespace."""
+    """In every namespace whose Pod Security profile does not forbid it."""
     BY_NAMESPACE = "ByNamespace"
     """Where the namespace's own labels say so."""
 
