@@ -58,12 +58,19 @@ class FakePods:
         return key in self.listed
 
 
+class WrongClock(ManualClock):
+    """One that people set."""
+
+    def set_back(self, seconds: float) -> None:
+        self._now -= seconds
+
+
 class Agent:
     """One agent on one root; `turn` reconciles until nothing more happens."""
 
     def __init__(self, root: CacheRoot, catalog: Path, budget: Share | None = None) -> None:
         self.root = root
-        self.clock = ManualClock(now=root.path.stat().st_mtime + 3600)  # files are old
+        self.clock = WrongClock(now=root.path.stat().st_mtime + 3600)  # files are old
         self.wake, self.stop = threading.Event(), threading.Event()
         self.pods, self.metrics, self.store = FakePods(), AgentMetrics(), Store(root)
         self.failures: dict[Key, Failure] = {}
@@ -330,6 +337,36 @@ def test_the_time_since_a_model_left_survives_a_restart(
     second.settle()
     assert not (root.path / "slots" / key(hub, "a")).exists()
     assert second.news == ["ModelEvicted"]  # what is Ready still is no news
+
+
+def test_a_clock_that_is_ten_minutes_off_moves_an_eviction_by_no_more(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    write_catalog(catalog, hub)
+    agent.clock.set_back(600)
+    agent.settle()
+    a = key(hub, "a")
+    assert agent.content(a) == FILES
+    agent.clock.advance(600)  # somebody sets it
+    agent.settle()
+    agent.clock.advance(DAY - 601)
+    agent.settle()
+    assert agent.content(a) == FILES
+    agent.clock.advance(2)
+    agent.settle()
+    assert not (agent.root.path / "slots" / a).exists()
+
+
+def test_a_clock_that_is_set_back_delays_no_retry(agent: Agent, hub: Hub, catalog: Path) -> None:
+    hub.faults.append(Fault(Status(503), kind="api", times=1))
+    write_catalog(catalog, hub, "a")
+    agent.settle()
+    assert agent.status(key(hub, "a"))["state"] == "Failed"
+    agent.clock.set_back(600)
+    agent.settle()
+    assert agent.content(key(hub, "a")) == FILES
 
 
 def test_a_model_in_use_stays_whatever_the_catalog_says(
