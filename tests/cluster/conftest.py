@@ -7,15 +7,19 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from runtime.kube.client import KubeClient
+from runtime.kube.errors import AlreadyExistsError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
 from tests.cluster.accounts import NODES, Accounts
+from tests.cluster.test_cluster_agent import until
 
+DEMO_NAMESPACE = "larder-demo"
 BASE = Path(__file__).parents[2] / "deploy/base"
 
 
@@ -64,3 +68,25 @@ def nodes(admin: KubeClient) -> Iterator[tuple[str, str]]:
     yield names[0], names[1]
     for name in names:
         admin.delete(f"{NODES}/{name}")
+
+
+@pytest.fixture
+def demo_namespace(admin: KubeClient) -> Iterator[str]:
+    """The demo's namespace; it stays if it was there before."""
+    try:
+        path = collection_path("v1", "namespaces")
+        admin.create(path, {"metadata": {"name": DEMO_NAMESPACE}})
+    except AlreadyExistsError:
+        yield DEMO_NAMESPACE
+        return
+    yield DEMO_NAMESPACE
+    path = object_path("v1", "namespaces", DEMO_NAMESPACE)
+    admin.delete(path)
+
+    def is_gone() -> bool:
+        with suppress(NotFoundError):
+            admin.get(path)
+            return False
+        return True
+
+    until(is_gone, "the demo's namespace stays")
