@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from larder.contract import SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
 from tests.cluster.node.node_cluster import AGENT_LABEL, ROOT, Node, is_ready, kubectl
@@ -37,11 +38,18 @@ def node(admin: KubeClient) -> Node:
 def installed(admin: KubeClient, node: Node) -> Node:
     """Larder on the node, from deploy/base, without predictors of the demo. It stays."""
     kubectl("delete", "namespace", DEMO_NAMESPACE, "--ignore-not-found")
+    install(admin, node)
+    return node
+
+
+def install(admin: KubeClient, node: Node) -> None:
+    """Apply the base with an empty catalog, and wait until it runs."""
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/base"))
     write_catalog(admin)
     node.await_agent()
     await_webhooks(admin)
-    return node
+    for owner in ("daemonset/larder-agent", "deployment/larder-webhook"):
+        kubectl("-n", SYSTEM_NAMESPACE, "rollout", "status", owner, "--timeout=90s")
 
 
 @pytest.fixture(scope="session")

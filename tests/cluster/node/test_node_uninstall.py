@@ -1,0 +1,88 @@
+"""Larder is taken away from a node that serves, in the order and the words of docs/install.md."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from larder.contract import CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
+from runtime.kube.client import KubeClient
+from runtime.kube.errors import NotFoundError
+from runtime.kube.paths import collection_path, object_path
+from tests.cluster.kustomize import run_typed, typed
+from tests.cluster.node.conftest import DEMO_NAMESPACE, install
+from tests.cluster.node.node_cluster import ROOT, Node, kubectl, until
+from tests.cluster.node.predictors import Predictor
+from tests.cluster.node.whole import empty_cache
+
+CLUSTER_WIDE = (
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,"
+    "clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces"
+)
+IN_DEFAULT = "roles,rolebindings"
+WAIT = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
+
+
+@pytest.fixture
+def demo(admin: KubeClient, installed: Node) -> Iterator[None]:
+    """The demo, with predictors that are served from the cache; the base is put back."""
+    empty_cache(admin, installed)
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/overlays/demo"))
+    kubectl("-n", DEMO_NAMESPACE, *WAIT)
+    yield
+    kubectl("delete", "namespace", DEMO_NAMESPACE, "--ignore-not-found")
+    install(admin, installed)
+    empty_cache(admin, installed)
+
+
+def predictors(admin: KubeClient) -> list[Predictor]:
+    query = [("labelSelector", "component=predictor")]
+    pods = admin.list(collection_path("v1", "pods", namespace=DEMO_NAMESPACE), query=query).items
+    return [Predictor(admin, pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def is_gone(admin: KubeClient, namespace: str) -> bool:
+    try:
+        admin.get(object_path("v1", "namespaces", namespace))
+    except NotFoundError:
+        return True
+    return False
+
+
+@pytest.mark.usefixtures("demo")
+def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
+    admin: KubeClient, installed: Node
+) -> None:
+    commands = [
+        line.replace("overlays/production", "overlays/demo") for line in typed("Uninstalling")
+    ]
+    configurations, deployment, users, agents, drop, dropped, rest, labels = commands
+    digests = {p.name.partition("-")[0]: p.digests() for p in predictors(admin)}
+
+    run_typed(configurations)
+    run_typed(deployment)
+    assert len(run_typed(users).splitlines()) == 1 + len(
+        digests
+    )  # a heading, then who mounts a slot
+    kubectl("-n", DEMO_NAMESPACE, "rollout", "restart", "deployment", "-l", "component!=hub")
+    until(lambda: len(run_typed(users).splitlines()) == 1, "nobody mounts a slot")
+    kubectl("-n", DEMO_NAMESPACE, *WAIT)
+    served = predictors(admin)
+    assert {p.decision for p in served} == {""}
+    assert {p.name.partition("-")[0]: p.digests() for p in served} == digests
+
+    run_typed(agents)
+    assert installed.agents() == []
+    run_typed(drop)
+    run_typed(dropped)
+    look = ("exec", "daemonset/larder-drop-bytes", "--", "ls", "-A", "/var/lib/larder")
+    assert kubectl("-n", SYSTEM_NAMESPACE, *look) == ""
+
+    run_typed(rest)
+    for name in (SYSTEM_NAMESPACE, CREDENTIALS_NAMESPACE, DEMO_NAMESPACE):
+        until(lambda name=name: is_gone(admin, name), f"namespace {name} was gone")
+    assert installed.states()
+    run_typed(labels)
+    assert installed.states() == {}
+    ours = ("-l", "app.kubernetes.io/part-of=larder", "-o", "name")
+    assert kubectl("get", CLUSTER_WIDE, *ours) == ""
+    assert kubectl("-n", "default", "get", IN_DEFAULT, *ours) == ""
