@@ -71,7 +71,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
         return Response(content, answer.status, media_type="application/json")
 
     async def validate_catalog(body: bytes) -> Response:
-        answer = await asyncio.to_thread(serve_catalog_review, body)  # a catalog may be large
+        answer = await asyncio.to_thread(serve_catalog_review, body, state.nodes)  # it may be large
         _record_edit(answer, metrics, log)
         return Response(orjson.dumps(answer.body), answer.status, media_type="application/json")
 

@@ -1,6 +1,7 @@
-"""The webhook as one of a cluster: two watches keep the state in step, in threads of their own.
+"""The webhook as one of a cluster: three watches keep the state in step, in threads of their own.
 
     ConfigMap larder-catalog ─▶ catalog        namespaces, metadata only ─▶ labels of each
+    ConfigMaps larder-node-… ─▶ what is known of the nodes
     Secret of the certificates ─▶ admission path, and the certificate unless files have it
 
 A request only reads the state. While the API server is away, what was known stays; a watch that
@@ -8,6 +9,7 @@ ends by a defect ends the program.
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +28,9 @@ from runtime.kube.watch import Surroundings, Watch
 from runtime.kube.watch_protocol import Target
 from runtime.logs import get_logger
 from webhook.catalog_watch import CatalogWatch
+from webhook.events import WebhookEvents
 from webhook.metrics import Metrics
+from webhook.node_reports import NODE_REPORTS, NodeReports, facts_only
 from webhook.settings import PROGRAM
 from webhook.state import State
 
@@ -56,7 +60,7 @@ def cluster_client(kubeconfig: Path | None) -> KubeClient:
 
 
 class Cluster:
-    """Catalog and namespaces of a cluster, kept in `state`. It closes the client when it ends."""
+    """Catalog, namespaces and nodes of a cluster, kept in `state`; it closes the client at last."""
 
     def __init__(self, client: KubeClient, state: State, metrics: Metrics) -> None:
         state.namespaces = None
@@ -66,9 +70,14 @@ class Cluster:
         self._stop = threading.Event()
         self._failure: ClusterError | None = None
         self._end: Callable[[], object] = self._stop.set
-        around = Surroundings(client, SystemClock(), self._stop, self._on_failure)
+        clock = SystemClock()
+        around = Surroundings(client, clock, self._stop, self._on_failure)
         self._catalog = Watch(_CATALOG, around, self._on_catalog)
         self._namespaces = Watch(_NAMESPACES, around, self._on_namespaces, keep=labels_only)
+        self._reports = Watch(NODE_REPORTS, around, self._on_reports, keep=facts_only)
+        self._watches = (self._catalog, self._namespaces, self._reports)
+        self._node_reports = NodeReports(metrics)
+        self._events = WebhookEvents(client, clock, socket.gethostname())
         source = CatalogConfigMap(self._catalog.mirror)
         self._catalog_watch = CatalogWatch(source, state, metrics)
 
@@ -76,7 +85,7 @@ class Cluster:
         """Watch until asked to stop. Raises `ClusterError` when a watch ended by itself."""
         loop = asyncio.get_running_loop()
         self._end = partial(loop.call_soon_threadsafe, stop.set)
-        for watch in (self._catalog, self._namespaces):
+        for watch in self._watches:
             watch.start()
         await stop.wait()
         await asyncio.to_thread(self._close)
@@ -84,12 +93,20 @@ class Cluster:
             raise self._failure
 
     def _close(self) -> None:
-        for watch in (self._catalog, self._namespaces):
+        for watch in self._watches:
             watch.close()
         self._client.close()
 
     def _on_catalog(self) -> None:
-        self._catalog_watch.look()
+        reading = self._catalog_watch.look()
+        if reading.changed and reading.problems:
+            objects = self._catalog.mirror.snapshot.objects
+            config_map = objects.get((SYSTEM_NAMESPACE, CATALOG_CONFIG_MAP))
+            self._events.catalog_invalid(config_map, reading.problems)
+
+    def _on_reports(self) -> None:
+        contents = self._reports.mirror.snapshot.objects.values()
+        self._state.nodes = self._node_reports.take(contents)
 
     def _on_namespaces(self) -> None:
         objects = self._namespaces.mirror.snapshot.objects

@@ -60,6 +60,21 @@ class Metrics:
             "1 if a good catalog is in force, else 0",
             registry=self.registry,
         )
+        self.node_reports = Gauge(
+            "larder_webhook_node_reports",
+            "Nodes whose reports are known",
+            registry=self.registry,
+        )
+        self.unreadable_node_reports = Gauge(
+            "larder_webhook_unreadable_node_reports",
+            "ConfigMaps labelled as a node's report that are none, and are ignored",
+            registry=self.registry,
+        )
+        self.differing_revisions = Gauge(
+            "larder_webhook_differing_revisions",
+            "Models that are Ready on some nodes with another revision than on others",
+            registry=self.registry,
+        )
         self.certificates_healthy = Gauge(
             "larder_webhook_certificates_healthy",
             "1 if the last turn of looking after the own certificates found nothing amiss, else 0",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from larder.matching import CatalogIndex
+from larder.node_facts import NodeFacts
 from webhook.mutation import View, VolumeMode
 
 
@@ -18,7 +19,8 @@ class State:
 
     `namespaces` are the labels of each by its name: None while they are not known, empty for ever
     without a cluster. `admission_path` is the unguessable part of the paths that are answered:
-    None while it is not known, empty for ever without a cluster.
+    None while it is not known, empty for ever without a cluster. `nodes` are those whose reports
+    are known.
     """
 
     cache_root: PurePosixPath
@@ -27,6 +29,7 @@ class State:
     namespaces: Mapping[str, Mapping[str, str]] | None = field(default_factory=dict)
     admission_path: str | None = ""
     is_stopping: bool = False
+    nodes: tuple[NodeFacts, ...] = ()
 
     def is_admission_path(self, path: str) -> bool:
         """Whether reviews are answered there; how long that takes says nothing of the right one."""

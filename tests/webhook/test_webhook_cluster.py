@@ -17,6 +17,7 @@ import pytest
 from kubernetes.client.configuration import Configuration
 
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
+from larder.node_report import COMPONENT, DATA_KEY, NodeReport, config_map_name
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
 from tests.runtime.kube.api_server import ApiServer
@@ -174,6 +175,65 @@ def test_a_catalog_that_turns_bad_or_goes_leaves_the_last_good_one_in_force(
 
     put_catalog("Qwen/Qwen2", "Qwen/Qwen3")
     settle(webhook, body, "ModelNotInCatalog")
+
+
+def test_a_bad_catalog_is_an_event_and_each_bad_version_its_own(
+    start: Callable[[], Any],
+    server: ApiServer,
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+) -> None:
+    def events() -> list[str]:
+        objects = list(server.world.objects.items())
+        return [name for (plural, _, name), _ in objects if plural == "events"]
+
+    webhook = start()
+    webhook.wait_for("catalog refused")
+    put_catalog("kind: Catalog", "kind: Pantry")
+    webhook.wait_for("catalog refused")
+    version = admin.get(CATALOG)["metadata"]["resourceVersion"]
+    put_catalog()
+    webhook.wait_for("catalog loaded")
+    assert events() == ["larder-catalog.gone", f"larder-catalog.{version}"]
+
+
+def test_an_edit_is_judged_by_what_the_nodes_report(
+    start: Callable[[], Any], admin: KubeClient, put_catalog: Callable[..., None], catalog_text: str
+) -> None:
+    put_catalog()
+    name = config_map_name("gpu-7")
+    report = NodeReport("gpu-7", budget_bytes=10 * 2**30, node_groups=())
+    content = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": dict([COMPONENT])},
+        "data": {DATA_KEY: report.text()},
+    }
+    admin.create(CONFIG_MAPS, content)
+    admin.create(CONFIG_MAPS, content | {"metadata": content["metadata"] | {"name": "mine"}})
+    webhook = start()
+    webhook.wait_for("node reports ignored")
+    pinned = catalog_text + (
+        "- {name: large, storageUri: 's3://b/large', namespaces: [chat], retention: Pinned,"
+        " maxSize: 11Gi}\n"
+    )
+    request = {
+        "uid": "u",
+        "operation": "UPDATE",
+        "namespace": SYSTEM_NAMESPACE,
+        "name": CATALOG_CONFIG_MAP,
+        "resource": {"group": "", "version": "v1", "resource": "configmaps"},
+        "object": {"metadata": {"name": CATALOG_CONFIG_MAP}, "data": {"catalog.yaml": pinned}},
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    answer = webhook.post(json.dumps(review).encode(), "/validate-catalog")[1]["response"]
+    assert answer["warnings"][-1] == (
+        "nodes of no group: node 'gpu-7' may hold 10 GiB,"
+        " and the pinned models may take up to 11 GiB: 'large'"
+    )
+    text = webhook.get("/metrics")[1]
+    assert "larder_webhook_node_reports 1.0" in text
+    assert "larder_webhook_unreadable_node_reports 1.0" in text
 
 
 def test_what_is_known_outlives_the_api_server(
