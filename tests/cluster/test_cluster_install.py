@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from larder.contract import SYSTEM_NAMESPACE
+from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import AlreadyExistsError, ForbiddenError
 from runtime.kube.paths import collection_path, object_path
@@ -129,12 +129,14 @@ def test_cert_manager_gives_both_configurations_their_bundle(tmp_path: Path) -> 
     assert [v["name"] for v in pod["volumes"]] == ["tls"]
 
 
-def test_the_demos_predictors_come_after_the_webhooks_configuration() -> None:
+def test_the_demos_predictors_come_after_configuration_and_catalog() -> None:
     kinds = [(o["kind"], o["metadata"]["name"]) for o in rendered(DEPLOY / "overlays/demo")]
     asked = kinds.index(("MutatingWebhookConfiguration", CONFIGURATION))
+    catalog = kinds.index(("ConfigMap", CATALOG_CONFIG_MAP))
     predictors = [n for n, (_, name) in enumerate(kinds) if name.endswith("-predictor")]
     assert predictors
     assert asked < min(predictors) - 10  # an API server takes a moment to know of it
+    assert catalog < min(predictors)
 
 
 def pods_of(folder: Path) -> dict[str, Object]:
