@@ -1,11 +1,8 @@
 """`larder-agent`: wires the agent by hand and runs it until SIGTERM, or once."""
 
 import gc
-import signal
 import sys
 import threading
-from queue import SimpleQueue
-from types import FrameType
 
 from prometheus_client import start_http_server
 
@@ -27,6 +24,7 @@ from larder.layout import Key
 from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
 from runtime.settings import read_settings, refuse
+from runtime.stop import stop_on_signals
 
 _PROGRAM = "larder-agent"
 _MIB = 1024 * 1024
@@ -52,27 +50,6 @@ def main() -> None:
         refuse(_PROGRAM, str(error))
     with root:
         sys.exit(_run(settings, world, root, stop, wake))
-
-
-def stop_on_signals(stop: threading.Event, wake: threading.Event) -> None:
-    """Set both on SIGTERM or SIGINT.
-
-    A thread does it: a handler interrupts code that may hold an event's lock, and would wait for it
-    for ever.
-    """
-    asked: SimpleQueue[None] = SimpleQueue()
-
-    def obey() -> None:
-        asked.get()
-        stop.set()
-        wake.set()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        asked.put(None)
-
-    threading.Thread(target=obey, name="stop", daemon=True).start()
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
 
 
 def _serve_metrics(settings: AgentSettings, metrics: AgentMetrics) -> None:

@@ -207,17 +207,3 @@ def test_a_port_of_metrics_that_is_taken_is_said_in_one_sentence(tmp_path: Path,
     place = f"127.0.0.1 port {port}"
     sentence = f"larder-agent: /metrics cannot be served on {place}: Address already in use\n"
     assert done.stderr == sentence
-
-
-def test_a_signal_is_heard_whatever_the_agent_is_at() -> None:
-    script = """
-import signal, threading
-from agent.__main__ import stop_on_signals
-stop, wake = threading.Event(), threading.Event()
-stop_on_signals(stop, wake)
-with wake._cond, stop._cond:  # in the middle of a wait, a set or a clear
-    signal.raise_signal(signal.SIGTERM)
-stop.wait()
-wake.wait()
-"""
-    run([sys.executable, "-c", script]).check_returncode()
