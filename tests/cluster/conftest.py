@@ -42,6 +42,14 @@ def namespace(admin: KubeClient) -> Iterator[str]:
     admin.delete(object_path("v1", "namespaces", name))
 
 
+@pytest.fixture
+def unguarded(admin: KubeClient) -> None:
+    """Bad catalogs get through to the programs: no webhook of an install refuses them."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    with suppress(NotFoundError):
+        admin.delete(f"{path}/larder.dev")
+
+
 @pytest.fixture(scope="module")
 def accounts(admin: KubeClient, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     """Larder's base, installed."""

@@ -162,7 +162,7 @@ def test_an_edit_of_the_config_map_fills_and_the_node_says_so(cluster: Cluster) 
     assert "blockOwnerDeletion" not in owner
 
 
-@pytest.mark.usefixtures("agent")
+@pytest.mark.usefixtures("agent", "unguarded")
 def test_a_catalog_that_turns_bad_or_goes_changes_nothing_and_is_reported(
     cluster: Cluster,
 ) -> None:
