@@ -7,16 +7,18 @@ cluster      each test: all of it, the demo's hub, an empty cache; predictors an
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from larder.contract import SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.node.node_cluster import AGENT_LABEL, ROOT, Node, is_ready, kubectl
+from tests.cluster.node.node_cluster import AGENT_LABEL, Node, is_ready, kubectl
 from tests.cluster.node.predictors import HubPod
 from tests.cluster.node.whole import Cluster, await_webhooks, empty_cache, write_catalog
 
+HERE = Path(__file__).parent
 DEMO_NAMESPACE = "larder-demo"
 
 
@@ -44,7 +46,7 @@ def installed(admin: KubeClient, node: Node) -> Node:
 
 def install(admin: KubeClient, node: Node) -> None:
     """Apply the base with an empty catalog, and wait until it runs."""
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/base"))
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(HERE / "install"))
     write_catalog(admin)
     node.await_agent()
     await_webhooks(admin)
