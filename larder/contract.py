@@ -128,7 +128,7 @@ class FillFailure(StrEnum):
 
 
 class EventReason(StrEnum):
-    """What Kubernetes' Events tell: of a node's models, of the catalog, of a replica's clock."""
+    """What Kubernetes' Events tell: of a node's models, the catalog, a replica's clock, claims."""
 
     MODEL_READY = "ModelReady"
     FILL_FAILED = "FillFailed"
@@ -138,6 +138,8 @@ class EventReason(StrEnum):
     MODEL_EVICTED = "ModelEvicted"
     CATALOG_INVALID = "CatalogInvalid"
     CLOCK_BEHIND = "ClockBehind"
+    CLAIM_REFUSED = "ClaimRefused"
+    POLICIES_NOT_IN_FORCE = "PoliciesNotInForce"
 
 
 # --- the waiting table: how long an initializer waits for an agent, in seconds --------------------

@@ -75,7 +75,7 @@ def test_reason_codes_are_one_closed_list_each() -> None:
     assert len(DecisionReason) == 25
     assert len(RunReason) == 14
     assert len(FillFailure) == 9
-    assert len(EventReason) == 8
+    assert len(EventReason) == 10
     assert all(
         reason.value.isalpha()
         for kind in (DecisionReason, RunReason, FillFailure, EventReason)
