@@ -18,7 +18,13 @@ from larder.catalog import (
     NodeGroup,
 )
 from larder.node_facts import NodeFacts, room_notes
-from larder.storage_uri import endpoint_fault, entry_uri_fault, normalise, scheme_of
+from larder.storage_uri import (
+    CACHEABLE_SCHEMES,
+    endpoint_fault,
+    entry_uri_fault,
+    normalise,
+    scheme_of,
+)
 from larder.yaml_tree import Path
 
 Fault = tuple[Path, str]
@@ -56,6 +62,14 @@ def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[F
         yield from _revision_faults(at, entry)
     if entry.placement == "Require" and entry.fill == "OnDemand":
         yield (*at, "fill"), "is OnDemand, which placement Require excludes; accepted: Eager"
+    scheme = scheme_of(entry.storage_uri)
+    if (
+        entry.placement == "Require"
+        and scheme in CACHEABLE_SCHEMES
+        and scheme not in FILLED_SCHEMES
+    ):
+        fault = f"is Require, but no agent can fill {scheme}:// yet; accepted: Prefer"
+        yield (*at, "placement"), fault
     for name, value in (("fetchFrom", entry.fetch_from), ("endpoint", entry.endpoint)):
         is_any = name == "endpoint" and value == ANY_ENDPOINT
         if value is not None and not is_any and (fault := endpoint_fault(value)):
@@ -227,8 +241,6 @@ def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
             f"revision {revision!r} is no commit; each node freezes it at its first fill, "
             "so that nodes may differ"
         )
-    if entry.placement == "Require":
-        yield "placement Require has no effect yet; its pods are left alone (PlacementUnsupported)"
     if entry.fill == "OnDemand":
         yield "fill OnDemand has no effect yet; it is filled eagerly"
     if entry.network is not None:

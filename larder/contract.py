@@ -27,6 +27,8 @@ KEYS_ANNOTATION: Final = "larder.dev/keys"
 MODE_LABEL: Final = "larder.dev/mode"
 VOLUME_LABEL: Final = "larder.dev/volume"
 MODEL_LABEL_PREFIX: Final = "model.larder.dev/"
+SOURCE_URI_ANNOTATION: Final = "larder.dev/storage-initializer-sourceuri"  # KServe's, kept aside
+AGENT_NODE_LABEL: Final = ("kserve/localmodel", "worker")  # of the nodes that agents run on
 
 # --- names in the pod ---------------------------------------------------------------------------
 

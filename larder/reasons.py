@@ -129,8 +129,9 @@ def meaning_of(reason: DecisionReason) -> Meaning:  # noqa: C901, PLR0912 - one 
             )
         case _R.PLACEMENT_UNSUPPORTED:
             return Meaning(
-                "An entry has placement Require, which has no effect yet.",
-                "Set placement: Prefer.",
+                "An entry has placement Require, and the pod is not of the shape that it needs: "
+                "one whole model, mounted by itself, on a node that nobody chose yet.",
+                "Set placement: Prefer, or give the InferenceService this one model and no other.",
             )
         case _R.OBSERVING:
             return Meaning(

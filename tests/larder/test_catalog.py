@@ -312,9 +312,15 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
             id="too important",
         ),
         pytest.param(
-            models(entry(", placement: Require, fill: OnDemand")),
+            models(entry(", revision: r, placement: Require, fill: OnDemand", uri="hf://o/m")),
             "line 4: models[0].fill is OnDemand, which placement Require excludes; accepted: Eager",
             id="required",
+        ),
+        pytest.param(
+            models(entry(", placement: Require")),
+            "line 4: models[0].placement is Require, but no agent can fill s3:// yet; "
+            "accepted: Prefer",
+            id="required of a scheme that nobody fills",
         ),
         pytest.param(
             models(entry(", endpoint: mirror")),
@@ -617,7 +623,6 @@ def test_a_good_catalog_has_no_notes() -> None:
             models(entry(", revision: main", uri="hf://o/m")),
             "model 'm': revision 'main' is no commit",
         ),
-        (models(entry(", placement: Require")), "model 'm': placement Require has no effect yet"),
         (models(entry(", fill: OnDemand")), "model 'm': fill OnDemand has no effect yet"),
         (models(entry(", network: {proxy: x}")), "model 'm': network has no effect yet"),
         (

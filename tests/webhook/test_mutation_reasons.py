@@ -191,7 +191,7 @@ CASES: dict[str, tuple[Edit, DecisionReason]] = {
         R.UNRESOLVED_URI,
     ),
     "one of two URIs": (args("hf://org/other", "/mnt/models/a", QWEN, "/mnt/models/b"), R.CACHED),
-    "an entry that wants placement": (args("hf://org/placed", HERE), R.PLACEMENT_UNSUPPORTED),
+    "an entry that wants placement": (args("hf://org/placed", HERE), R.CACHED),
     "placement beside a plain entry": (
         args(QWEN, "/mnt/models/a", "hf://org/placed", "/mnt/models/b"),
         R.PLACEMENT_UNSUPPORTED,

@@ -19,11 +19,11 @@ from webhook.mutation.eligibility import (
     host_path_forbidden,
     known_initializer,
     node_cannot_mount,
-    placement_unsupported,
 )
 from webhook.mutation.patch import PatchError, apply_patch
 from webhook.mutation.pod import read_pod
-from webhook.mutation.rewrite import operations_for, plan_rewrite
+from webhook.mutation.require import placed, placed_keys
+from webhook.mutation.rewrite import rewritten
 from webhook.mutation.soundness import soundness_fault
 from webhook.mutation.source import source_view
 from webhook.mutation.values import AdmissionRequest, Decision, UriOutcome, View
@@ -45,6 +45,10 @@ def _first_decision(request: AdmissionRequest, view: View) -> Decision:
     """The decision before the last look, and whatever the mode."""
     pod = read_pod(request.pod)
     if refusal := foreign_pod(Case(request, pod, view.namespace_labels or {})):
+        keys = placed_keys(pod)
+        if refusal.reason is DecisionReason.NO_STORAGE_INITIALIZER and keys:
+            detail = "its model was placed already"
+            return Decision(DecisionReason.ALREADY_REWRITTEN, detail, keys=keys)
         return Decision(refusal.reason, refusal.detail)
     if view.index is None:
         return Decision(DecisionReason.CATALOG_NOT_LOADED, "no good catalog was loaded yet")
@@ -58,21 +62,18 @@ def _first_decision(request: AdmissionRequest, view: View) -> Decision:
         for download, uri in zip(initializer.downloads, uris, strict=True)
         if isinstance(uri.outcome, Match)
     )
-    refusal = (
-        _unserved(uris)
-        or placement_unsupported(served)
-        or node_cannot_mount(pod, defaults)
-        or host_path_forbidden(view)
-    )
+    refusal = _unserved(uris) or node_cannot_mount(pod, defaults) or host_path_forbidden(view)
     if refusal:
         return Decision(refusal.reason, refusal.detail, uris)
-    rewrite = plan_rewrite(pod, initializer, served, view)
-    if isinstance(rewrite, Refusal):
-        return Decision(rewrite.reason, rewrite.detail, uris)
-    operations = operations_for(pod, rewrite)
-    reason = DecisionReason.CACHED if operations else DecisionReason.ALREADY_REWRITTEN
+    if any(s.match.entry.placement == "Require" for s in served):
+        change = placed(pod, initializer, served, view.index.catalog, view)
+    else:
+        change = rewritten(pod, initializer, served, view)
+    if isinstance(change, Refusal):
+        return Decision(change.reason, change.detail, uris)
+    reason = DecisionReason.CACHED if change.operations else DecisionReason.ALREADY_REWRITTEN
     detail = f"{len(served)} of its {len(uris)} URIs are served"
-    return Decision(reason, detail, uris, rewrite.keys, operations)
+    return Decision(reason, detail, uris, change.keys, change.operations)
 
 
 def _uri_outcomes(

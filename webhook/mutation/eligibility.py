@@ -5,7 +5,7 @@ needs the catalog last. Nothing is believed because an annotation or label says 
 makes Larder stand aside: those may.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -221,13 +221,6 @@ class Served:
 
     download: Download
     match: Match
-
-
-def placement_unsupported(served: Iterable[Served]) -> Refusal | None:
-    """An entry wants its pods placed, which is not built yet; half of that is worse than none."""
-    if all(s.match.entry.placement == "Prefer" for s in served):
-        return None
-    return Refusal(DecisionReason.PLACEMENT_UNSUPPORTED, "an entry has placement Require")
 
 
 # --- the node -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from webhook.mutation.raw import Json, JsonObject
+from webhook.mutation.raw import Json, JsonObject, object_of
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -45,6 +45,18 @@ def append(at: str, existing: Json, values: list[Json]) -> list[Operation]:
     if existing is None:
         return [Operation("add", at, values)]
     return [Operation("add", f"{at}/-", value) for value in values]
+
+
+def set_members(at: str, existing: Json, wanted: JsonObject) -> list[Operation]:
+    """Operations that give the object at a pointer its members; it is made if there is none."""
+    if existing is None:
+        return [Operation("add", at, wanted)]
+    there = object_of(existing)
+    return [
+        Operation("add", at + pointer(name), value)
+        for name, value in wanted.items()
+        if there.get(name) != value
+    ]
 
 
 def apply_patch(document: Json, operations: Iterable[Operation]) -> Json:

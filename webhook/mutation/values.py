@@ -25,13 +25,15 @@ class VolumeMode(StrEnum):
 class View:
     """What the webhook knows. `index` is None while no good catalog was loaded.
 
-    `namespace_labels` are those of the request's namespace, None if they are not known.
+    `namespace_labels` are those of the request's namespace, None if they are not known. `ready` are
+    the models that some node says it has, as far as nodes are known.
     """
 
     index: CatalogIndex | None
     cache_root: PurePosixPath
     volumes: VolumeMode = VolumeMode.HOST_PATH
     namespace_labels: Mapping[str, str] | None = None
+    ready: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class UriOutcome:
 
     uri: str
     outcome: Match | DecisionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to a pod. `keys` are the slots that it uses then, sorted."""
+
+    keys: tuple[Key, ...]
+    operations: tuple[Operation, ...]
 
 
 @dataclass(frozen=True, slots=True)
