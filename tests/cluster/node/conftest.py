@@ -6,7 +6,7 @@ cluster      each test: all of it, the demo's hub, an empty cache; predictors an
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,24 @@ from tests.cluster.node.whole import Cluster, await_webhooks, empty_cache, write
 
 HERE = Path(__file__).parent
 DEMO_NAMESPACE = "larder-demo"
+
+OURS = ("-n", SYSTEM_NAMESPACE, "logs", "--tail=40", "--prefix", "-l")
+STORY = {
+    "pods": ("get", "pods", "--all-namespaces", "-o", "wide"),
+    "events": ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+    "agent": (*OURS, "app.kubernetes.io/name=larder-agent"),
+    "webhook": (*OURS, "app.kubernetes.io/name=larder-webhook"),
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the cluster says: nobody can look at CI's afterwards."""
+    report = yield
+    if report.failed:
+        said = {what: kubectl(*words, check=False) for what, words in STORY.items()}
+        report.sections += [(what, text[-6000:]) for what, text in said.items()]
+    return report
 
 
 @pytest.fixture(scope="session")
