@@ -50,6 +50,13 @@ def facts_of(report: NodeReport) -> NodeFacts:
     return NodeFacts(report.node, report.disk_bytes, report.budget_bytes, groups, models)
 
 
+def ready_keys(nodes: Iterable[NodeFacts]) -> frozenset[Key]:
+    """Models that some node has Ready."""
+    return frozenset(
+        k for n in nodes for k, model in n.models.items() if model.revision is not None
+    )
+
+
 def differing_revisions(nodes: Iterable[NodeFacts]) -> Mapping[Key, tuple[str, ...]]:
     """Models that are Ready with one revision here and another there, and those revisions."""
     seen: dict[Key, set[str]] = {}

@@ -18,6 +18,7 @@ from typing import Final
 
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.errors import LarderError
+from larder.node_facts import ready_keys
 from runtime.catalog_config_map import CatalogConfigMap
 from runtime.clock import SystemClock
 from runtime.kube.client import KubeClient
@@ -107,6 +108,7 @@ class Cluster:
     def _on_reports(self) -> None:
         contents = self._reports.mirror.snapshot.objects.values()
         self._state.nodes = self._node_reports.take(contents)
+        self._state.ready = ready_keys(self._state.nodes)
 
     def _on_namespaces(self) -> None:
         objects = self._namespaces.mirror.snapshot.objects

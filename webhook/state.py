@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from larder.layout import Key
 from larder.matching import CatalogIndex
 from larder.node_facts import NodeFacts
 from webhook.mutation import View, VolumeMode
@@ -20,7 +21,7 @@ class State:
     `namespaces` are the labels of each by its name: None while they are not known, empty for ever
     without a cluster. `admission_path` is the unguessable part of the paths that are answered:
     None while it is not known, empty for ever without a cluster. `nodes` are those whose reports
-    are known.
+    are known, `ready` the models that some of them has.
     """
 
     cache_root: PurePosixPath
@@ -30,6 +31,7 @@ class State:
     admission_path: str | None = ""
     is_stopping: bool = False
     nodes: tuple[NodeFacts, ...] = ()
+    ready: frozenset[Key] = frozenset()
 
     def is_admission_path(self, path: str) -> bool:
         """Whether reviews are answered there; how long that takes says nothing of the right one."""
@@ -39,7 +41,7 @@ class State:
     def view_of(self, namespace: str) -> View:
         """What a request from a namespace is decided by."""
         labels = (self.namespaces or {}).get(namespace)
-        return View(self.index, self.cache_root, self.volumes, labels)
+        return View(self.index, self.cache_root, self.volumes, labels, self.ready)
 
     @property
     def readiness_fault(self) -> str | None:

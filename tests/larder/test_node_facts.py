@@ -5,7 +5,7 @@ import pytest
 from larder.catalog import Catalog, ModelEntry, NodeGroup
 from larder.catalog_rules import catalog_notes
 from larder.layout import Key
-from larder.node_facts import NodeFacts, differing_revisions, facts_of, room_notes
+from larder.node_facts import NodeFacts, differing_revisions, facts_of, ready_keys, room_notes
 from larder.node_report import ModelReport, NodeReport
 from larder.status import ModelState
 
@@ -181,3 +181,11 @@ def test_progress_changes_no_fact() -> None:
     moved = ModelReport(key("a"), None, ModelState.VERIFYING, bytes_done=9, bytes_total=9)
     one, other = (NodeReport("n", used_bytes=m.bytes_done, models=(m,)) for m in (moving, moved))
     assert facts_of(one) == facts_of(other)
+
+
+def test_a_model_is_ready_where_some_node_has_it_whole() -> None:
+    filling = model("b", 1, state=ModelState.DOWNLOADING)
+    nodes = [node("one", 9, model("a", 1), filling), node("two", 9, filling), node("three", 9)]
+
+    assert ready_keys(nodes) == {key("a")}
+    assert ready_keys([]) == frozenset()

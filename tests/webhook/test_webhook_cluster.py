@@ -17,7 +17,9 @@ import pytest
 from kubernetes.client.configuration import Configuration
 
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
-from larder.node_report import COMPONENT, DATA_KEY, NodeReport, config_map_name
+from larder.identity import identity_of
+from larder.node_report import COMPONENT, DATA_KEY, ModelReport, NodeReport, config_map_name
+from larder.status import ModelState
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
 from tests.runtime.kube.api_server import ApiServer
@@ -234,6 +236,28 @@ def test_an_edit_is_judged_by_what_the_nodes_report(
     text = webhook.get("/metrics")[1]
     assert "larder_webhook_node_reports 1.0" in text
     assert "larder_webhook_unreadable_node_reports 1.0" in text
+
+
+def test_a_node_that_has_the_model_is_preferred(
+    start: Callable[[], Any],
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+    review: Callable[[str], Any],
+) -> None:
+    put_catalog()
+    labels = {"larder.dev/volume": "hostPath"}
+    admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": labels}})
+    key = identity_of(
+        "hf://Qwen/Qwen2-0.5B-Instruct", revision="c540970f9e29518b1d8f06ab8b24cba66ad77b6d"
+    ).key
+    model = ModelReport(key, "qwen", ModelState.READY, revision="c" * 40)
+    report = NodeReport("gpu-7", budget_bytes=2**30, models=(model,))
+    metadata = {"name": config_map_name("gpu-7"), "labels": dict([COMPONENT])}
+    admin.create(CONFIG_MAPS, {"metadata": metadata, "data": {DATA_KEY: report.text()}})
+    webhook = start()
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    patches = (settle(webhook, body, "Cached")["patch"] for _ in range(2000))
+    assert any(f"model.larder.dev/{key}".encode() in base64.b64decode(p) for p in patches)
 
 
 def test_what_is_known_outlives_the_api_server(

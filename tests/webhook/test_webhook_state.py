@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from larder.layout import Key
 from larder.matching import CatalogIndex
 from webhook.mutation import View, VolumeMode
 from webhook.state import State
@@ -77,3 +78,8 @@ def test_reviews_are_answered_at_the_admission_path(
 def test_without_certificates_it_is_not_ready(view: View) -> None:
     state = State(ROOT, VolumeMode.BY_NAMESPACE, view.index, {}, admission_path=None)
     assert state.readiness_fault == "the certificates were not read yet"
+
+
+def test_a_view_has_the_models_that_some_node_has_ready(view: View) -> None:
+    state = State(ROOT, VolumeMode.HOST_PATH, view.index, ready=frozenset({Key("0" * 16)}))
+    assert state.view_of("chat").ready == {"0" * 16}
