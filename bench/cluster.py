@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ from rich.table import Table
 
 from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
+from runtime.kube.errors import UnavailableError
 from runtime.kube.paths import collection_path, object_path
 
 GOALS: Final = {
@@ -45,7 +48,8 @@ GOALS: Final = {
 }
 QUIET_SECONDS, SHORT_QUIET_SECONDS = 180.0, 20.0
 STARTS, SHORT_STARTS = 3, 1
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 180.0
+LEFT_ALONE_SECONDS = 40.0  # reports of progress come every 30 seconds at most
 HUB_CONTROL_PORT: Final = 8081
 SPARE: Final = "hf://larder-demo/spare"
 WRITTEN: Final = frozenset(
@@ -112,9 +116,8 @@ class Cluster:
     def hub(self) -> Any:
         """What the hub beside the first agent says of itself, by way of the API server."""
         pod = self.pods(SYSTEM_NAMESPACE, "larder-agent")[0]
-        name = f"{pod['metadata']['name']}:{HUB_CONTROL_PORT}"
-        path = object_path("v1", "pods", name, namespace=SYSTEM_NAMESPACE)
-        return self._client.get(f"{path}/proxy/")
+        path = object_path("v1", "pods", pod["metadata"]["name"], namespace=SYSTEM_NAMESPACE)
+        return self._client.get(f"{path}:{HUB_CONTROL_PORT}/proxy/")
 
     def catalog(self) -> str:
         """The catalog's text."""
@@ -132,15 +135,16 @@ class Cluster:
         seconds, kib = said.split()
         return Cost(float(seconds), int(kib))
 
-    def writes(self) -> float:
-        """Requests so far that wrote what Larder may write; a status is counted apart."""
-        total = 0.0
+    def writes(self) -> Counter[str]:
+        """Requests so far that wrote what Larder may write, by verb and resource."""
+        total: Counter[str] = Counter()
         for line in _kubectl("get", "--raw", "/metrics").splitlines():
             if not line.startswith("apiserver_request_total{"):
                 continue
             labels = dict(_LABEL.findall(line))
+            what = f"{labels['verb']} {labels['resource']}"
             if labels["verb"] in _WRITES and labels["resource"] in WRITTEN:
-                total += float(line.rpartition(" ")[2]) if not labels["subresource"] else 0
+                total[what] += 0 if labels["subresource"] else int(float(line.rpartition(" ")[2]))
         return total
 
 
@@ -152,13 +156,13 @@ def _kubectl(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - the cluster's own tool
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Look until something holds; for want of an event, about 50 times a second."""
+def until(holds: Callable[[], bool], what: str, pause_seconds: float = 0.02) -> None:
+    """Look until something holds, for want of an event again and again."""
     never, end = threading.Event(), time.monotonic() + PATIENCE_SECONDS
     while not holds():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {PATIENCE_SECONDS:.0f} s: {what}")
-        never.wait(0.02)
+        never.wait(pause_seconds)
 
 
 # --- the measurements ---------------------------------------------------------------------------
@@ -211,7 +215,8 @@ def with_spare(text: str, commit: str) -> str:
     catalog = yaml.safe_load(text)
     never = f"bench-{os.getpid()}-{time.time_ns()}"
     entry = {"name": "spare", "storageUri": SPARE, "revision": commit, "ignorePatterns": [never]}
-    catalog["models"].append(catalog["models"][0] | entry)  # from the same hub
+    same_hub = deepcopy(catalog["models"][0])  # a list written twice would be an alias
+    catalog["models"].append(same_hub | entry)
     return yaml.safe_dump(catalog, sort_keys=False)
 
 
@@ -228,8 +233,11 @@ def measure_quiet(cluster: Cluster, seconds: float) -> Mapping[str, float]:
     before = {name: [cluster.cost(pod) for pod in pods] for name, pods in programs.items()}
     writes, requests = cluster.writes(), cluster.hub()["requests"]
     threading.Event().wait(seconds)
+    written = cluster.writes() - writes
+    for what, times in written.items():
+        print(f"written in the quiet time: {what}, {times} times")
     figures = {
-        "api_writes": cluster.writes() - writes,
+        "api_writes": float(written.total()),
         "hub_requests": float(cluster.hub()["requests"] - requests),
     }
     for name, pods in programs.items():
@@ -241,24 +249,38 @@ def measure_quiet(cluster: Cluster, seconds: float) -> Mapping[str, float]:
 
 
 def settle(cluster: Cluster) -> None:
-    """Wait until the agents have nothing left to do: the hub is left alone for five seconds."""
-    seen, since = -1, time.monotonic()
+    """Wait until the agents have nothing left to do: for a while, longer than a report may be late,
+    nobody writes and nobody asks the hub (which starts with its agent, and makes its models first).
+    """
+    seen: object = None
+    since = time.monotonic()
 
     def is_left_alone() -> bool:
         nonlocal seen, since
-        requests = cluster.hub()["requests"]
-        if requests != seen:
-            seen, since = requests, time.monotonic()
-        return time.monotonic() - since >= 5  # noqa: PLR2004 - as above
+        try:
+            now = cluster.hub()["requests"], cluster.writes().total()
+        except UnavailableError:
+            now = None
+        if now is None or now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since >= LEFT_ALONE_SECONDS
 
-    until(is_left_alone, "a hub that nobody asks")
+    until(is_left_alone, "a cluster in which nothing happens", 1.0)
+
+
+def _answers(cluster: Cluster) -> bool:
+    try:
+        return bool(cluster.hub())
+    except UnavailableError:
+        return False
 
 
 def run(*, short: bool) -> Figures:
     """All measurements, one after the other."""
     cluster = Cluster(Path(os.environ["KUBECONFIG"]))
-    first_byte = measure_first_byte(cluster)
     ready = max(measure_ready(cluster) for _ in range(SHORT_STARTS if short else STARTS))
+    until(lambda: _answers(cluster), "a hub")
+    first_byte = measure_first_byte(cluster)
     settle(cluster)
     quiet_seconds = SHORT_QUIET_SECONDS if short else QUIET_SECONDS
     quiet = measure_quiet(cluster, quiet_seconds)
