@@ -100,7 +100,7 @@ def _run(
         node=world.node,
         clock=clock,
     )
-    tools = Tools(store, fills, world.pods, statuses, metrics, world.tokens, clock)
+    tools = Tools(store, fills, world.pods, statuses, metrics, world.secrets, clock)
     parts = Parts(
         observer=Observer(around, failures, statuses.on_disk),
         executor=Executor(str(root.path), tools, failures),

@@ -1,53 +1,83 @@
-"""Tokens, read from where the catalog says at the moment a fill starts, and handed on in memory."""
+"""Secrets, read from where the catalog says when a fill starts, and handed on in memory."""
 
+import json
 import os
 from pathlib import Path
 from typing import Protocol
 
+from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, NO_SECRET, Secret
 from larder.catalog import ModelEntry
 from larder.errors import AccessDeniedError
+from larder.storage_uri import host_of, scheme_of
 
-_TOKEN_MAX_BYTES = 16 * 1024
+_SECRET_MAX_BYTES = 64 * 1024
 
 
-class Tokens(Protocol):
-    """Where the tokens of entries are."""
+class Secrets(Protocol):
+    """Where the secrets of entries are."""
 
-    def token_of(self, entry: ModelEntry) -> str | None:
-        """The token for an entry, or None if it names no place that is known here.
+    def secret_of(self, entry: ModelEntry) -> Secret:
+        """What an entry may prove itself with: nothing, if it names no place that is known here.
 
         Raises a `FillError` when the place is named and nothing usable is there. The sentence
         names the place, never its content.
         """
 
 
-class LocalTokens:
+class LocalSecrets:
     """Files and variables of the agent, as standalone catalogs name them."""
 
-    def token_of(self, entry: ModelEntry) -> str | None:
-        """The token for an entry. Raises `AccessDeniedError`."""
+    def secret_of(self, entry: ModelEntry) -> Secret:
+        """What the file or variable holds. Raises `AccessDeniedError`."""
         credentials = entry.credentials
         if credentials is None:
-            return None
+            return NO_SECRET
         if credentials.token_env:
             place = f"variable {credentials.token_env}"
-            token = os.environ.get(credentials.token_env)
+            text = os.environ.get(credentials.token_env)
         elif credentials.token_file:
-            place, token = f"file {credentials.token_file}", _read(Path(credentials.token_file))
+            place, text = f"file {credentials.token_file}", _read(Path(credentials.token_file))
         else:
-            return None
-        token = (token or "").strip()
-        if not token or not token.isascii() or not token.isprintable():
+            return NO_SECRET
+        secret = _secret(entry.storage_uri, (text or "").strip())
+        if not secret.data or secret.missing_key(entry.storage_uri):
             raise AccessDeniedError(
                 f"model {entry.name!r}: credentials: {place} holds no token;"
-                " accepted: one line of text"
+                f" accepted: {_accepted(entry.storage_uri)}"
             )
-        return token
+        return secret
+
+
+def _secret(storage_uri: str, text: str) -> Secret:
+    """A token, or the keys of a Secret as one JSON object, for schemes that need several."""
+    match scheme_of(storage_uri):
+        case "hf":
+            return Secret({HF_TOKEN: text})
+        case "https":
+            headers = json.dumps({"Authorization": f"Bearer {text}"}) if text else ""
+            return Secret({HTTPS_HOST: host_of(storage_uri), HTTPS_HEADERS: headers})
+        case _:
+            return _of_json(text)
+
+
+def _of_json(text: str) -> Secret:
+    try:
+        keys = json.loads(text)
+    except ValueError:
+        return NO_SECRET
+    is_flat = isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values())
+    return Secret(keys) if is_flat else NO_SECRET
+
+
+def _accepted(storage_uri: str) -> str:
+    if scheme_of(storage_uri) in {"hf", "https"}:
+        return "one line of text"
+    return "a JSON object with the keys of KServe's Secret"
 
 
 def _read(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
-            return file.read(_TOKEN_MAX_BYTES).decode("ascii", "replace")
+            return file.read(_SECRET_MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return None

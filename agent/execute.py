@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from agent.credentials import Tokens
+from agent.credentials import Secrets
 from agent.fill.job import Job, Operation
 from agent.fill.runner import FillResult, Fills
 from agent.metrics import SUCCESS, AgentMetrics
@@ -45,7 +45,7 @@ class Tools:
     pods: Pods
     statuses: Statuses
     metrics: AgentMetrics
-    tokens: Tokens
+    secrets: Secrets
     clock: Clock
 
 
@@ -94,7 +94,7 @@ class Executor:
                 storage_uri=entry.identity.storage_uri,
                 revision=entry.revision or "",
                 endpoint=entry.fetch_endpoint,
-                token=self._tools.tokens.token_of(entry),
+                secret=self._tools.secrets.secret_of(entry),
                 allow_patterns=tuple(entry.allow_patterns),
                 ignore_patterns=tuple(entry.ignore_patterns),
                 digest=entry.digest,

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.credentials import LocalTokens, Tokens
+from agent.credentials import LocalSecrets, Secrets
 from agent.planning.wishes import Node
 from agent.pods import NoPods, Pods
 from agent.report import Tell
@@ -24,7 +24,7 @@ class World:
     catalog: CatalogSource
     node: Callable[[], Node | None]
     pods: Pods
-    tokens: Tokens
+    secrets: Secrets
     tell: Tell | None = None
     living: AbstractContextManager[object] = field(default_factory=nullcontext)
     has_failed: Callable[[], bool] = bool
@@ -33,4 +33,4 @@ class World:
 def standalone(settings: AgentSettings, catalog: Path) -> World:
     """A machine by itself."""
     node = Node(settings.node_name, settings.labels, settings.budget)
-    return World(CatalogFile(catalog), lambda: node, NoPods(), LocalTokens())
+    return World(CatalogFile(catalog), lambda: node, NoPods(), LocalSecrets())

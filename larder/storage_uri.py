@@ -45,6 +45,14 @@ def scheme_of(uri: str) -> str:
     return scheme[1].lower() if scheme else ""
 
 
+def host_of(uri: str) -> str:
+    """The host of an https:// URI, in lower case and without its port; empty if there is none."""
+    try:
+        return urlsplit(uri).hostname or ""
+    except ValueError:
+        return ""
+
+
 def is_unresolved(uri: str) -> bool:
     """Whether a URI holds a control character or a `$(` that the kubelet would expand."""
     return _UNRESOLVED.search(uri) is not None

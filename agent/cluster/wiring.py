@@ -12,7 +12,7 @@ from typing import Final
 from agent.cluster.node import ClusterNode
 from agent.cluster.pods import ClusterPods, pods_selector
 from agent.cluster.reporting import ClusterReporting
-from agent.cluster.secrets import SecretTokens
+from agent.cluster.secrets import ClusterSecrets
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.quantities import Share
 from runtime.catalog_config_map import CatalogConfigMap
@@ -45,7 +45,7 @@ class Cluster:
         self._wake = wake
         self.node = ClusterNode(self._nodes.mirror, name, budget)
         self.catalog = CatalogConfigMap(self._catalog.mirror)
-        self.tokens = SecretTokens(client)
+        self.secrets = ClusterSecrets(client)
         self.reporting = ClusterReporting(client, self.node, name, clock, Backoff(around.random))
         self._writer = threading.Thread(target=self._write, name="report", daemon=True)
 

@@ -53,7 +53,7 @@ def in_cluster(settings: AgentSettings, stop: threading.Event, wake: threading.E
         catalog=cluster.catalog,
         node=cluster.node.node,
         pods=cluster.pods(PurePosixPath(settings.cache_root)),
-        tokens=cluster.tokens,
+        secrets=cluster.secrets,
         tell=cluster.reporting.submit,
         living=living(),
         has_failed=failed.is_set,

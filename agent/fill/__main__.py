@@ -17,6 +17,7 @@ from typing import Final
 from agent.fill.engine import Workplace, fill, resolve
 from agent.fill.job import Done, Event, Job, Operation, event_line, failed, parse_job
 from agent.sources.hf import HubSource
+from agent.sources.secret import HF_TOKEN
 from agent.sources.web import Timeouts
 from agent.store import at
 from agent.store.faults import translated
@@ -83,7 +84,7 @@ def _work(job: Job, emit: Callable[[Event], None]) -> None:
     clock = SystemClock()
     with (
         _staging(job) as (root_fd, staging_fd),
-        closing(HubSource(job.endpoint, job.token, clock, timeouts)) as source,
+        closing(HubSource(job.endpoint, job.secret.line(HF_TOKEN), clock, timeouts)) as source,
     ):
         place = Workplace(
             root_fd=root_fd,

@@ -1,7 +1,7 @@
 """One child process of a fill, and the thread that listens to it.
 
 A child is exec'd (the agent has threads, so it never forks) with an environment of its own making:
-proxies and certificates, no credential. Its job, token included, goes down its standard input,
+proxies and certificates, no credential. Its job, secret included, goes down its standard input,
 which then stays open: closing it ends the child. What a child says is not trusted to be
 well-formed, and one that dies without a word is a failure like any other.
 """
@@ -222,7 +222,7 @@ class Child:
                 case Done():
                     state.outcome = event
                 case Failed():
-                    message = self._without_token(event.message)[:_MESSAGE_MAX_CHARACTERS]
+                    message = self.job.secret.hidden_in(event.message)[:_MESSAGE_MAX_CHARACTERS]
                     state.outcome = replace(event, message=message)
                 case None:
                     pass
@@ -243,13 +243,9 @@ class Child:
             key=self.job.key,
             operation=self.job.operation,
             exit_status=exit_status,
-            stderr=self._without_token(complaints),
+            stderr=self.job.secret.hidden_in(complaints),
         )
         self._wake()
-
-    def _without_token(self, text: str) -> str:
-        """A text from outside: a source may send back what it was sent."""
-        return text.replace(self.job.token, "***") if self.job.token else text
 
     def _rate(self, now: float) -> int:
         """Bytes a second from the source, over the last seconds. The lock is held."""

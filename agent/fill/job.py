@@ -1,7 +1,7 @@
 """What a fill's parent and child say to each other: one job line down, event lines up.
 
 JSON, one object a line. The job comes first on the child's standard input and is the only place
-where a token ever is; afterwards the open pipe means "go on", its end means "exit". Events come on
+where a secret ever is; afterwards the open pipe means "go on", its end means "exit". Events come on
 standard output:
 
     {"event": "listed", "revision": "0e9e39f2…", "files": 12, "bytes": 4096}
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from agent.sources.secret import NO_SECRET, Secret
 from larder.contract import FillFailure
 from larder.errors import FillError, PermanentError, TransientError
 from larder.layout import PART_BYTES, Key
@@ -62,7 +63,7 @@ class Job:
     storage_uri: str
     revision: str
     endpoint: str
-    token: str | None = field(default=None, repr=False)
+    secret: Secret = field(default=NO_SECRET, repr=False)
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
     digest: str | None = None
@@ -70,7 +71,7 @@ class Job:
     pace: Pace = DEFAULT_PACE
 
     def line(self) -> bytes:
-        """The job as its child reads it. Holds the token."""
+        """The job as its child reads it. Holds the secret."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
@@ -82,6 +83,7 @@ def parse_job(line: bytes) -> Job:
         raw["allow_patterns"] = tuple(raw["allow_patterns"])
         raw["ignore_patterns"] = tuple(raw["ignore_patterns"])
         raw["pace"] = Pace(**raw["pace"])
+        raw["secret"] = Secret(**raw["secret"])
         return Job(**raw)
     except (ValueError, KeyError, TypeError):
         raise ValueError("standard input does not hold a job") from None  # the cause may show it

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.hf_refusals import Asked, refusal, unavailable
 from agent.sources.interface import Body, RangeRefusedError, SourceRequest
-from agent.sources.web import Answer, Timeouts, Web, origin_of
+from agent.sources.web import NO_HEADERS, Answer, Timeouts, Web, origin_of
 from larder.errors import (
     FillError,
     ModelNotFoundError,
@@ -58,6 +58,7 @@ class HubSource:
         self._endpoint = endpoint.rstrip("/")
         self._origin = origin_of(endpoint)
         self._token = token
+        self._secret = {"Authorization": f"Bearer {token}"} if token else NO_HEADERS
         self._clock = clock
         self._timeouts = timeouts
         self._web = Web(timeouts)
@@ -81,7 +82,7 @@ class HubSource:
         path = quote(file.path)
         url = f"{self._endpoint}/{asked.repo_id}/resolve/{listing.revision}/{path}"
         headers = {**_HEADERS, "Range": f"bytes={offset}-"} if offset else _HEADERS
-        with self._web.get(url, headers, self._token) as answer:
+        with self._web.get(url, headers, self._secret) as answer:
             _refuse_other_commit(answer, listing.revision, asked)
             self._refuse_error(answer, file, asked)
             yield _HubBody(_first_byte(answer, file, offset), answer)

@@ -4,7 +4,7 @@ The standard library, because it is fast: a `readinto` loop moves two to four ti
 the hub's own client for the same CPU (library facts A3). What it does not do by itself is here:
 proxies of the environment, redirects, one kept-alive connection an origin, timeouts.
 
-A bearer token is sent to the first URL's origin (scheme, host and port), never to another, and
+Secret headers are sent to the first URL's origin (scheme, host and port), never to another, and
 once a redirect led elsewhere not again. A redirect from https to http is refused.
 """
 
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -35,6 +36,7 @@ _DRAINED_MAX_BYTES: Final = 64 * 1024  # a longer body of an error or redirect e
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 _STALE_ERRORS: Final = (ConnectionError, http.client.BadStatusLine)
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _RATE_LIMIT_RESET = re.compile(r";\s*t=(\d{1,9})")
 
 
@@ -138,13 +140,14 @@ class Web:
 
     @contextmanager
     def get(
-        self, url: str, headers: Mapping[str, str], token: str | None = None
+        self, url: str, headers: Mapping[str, str], secret: Mapping[str, str] = NO_HEADERS
     ) -> Iterator[Answer]:
         """GET a URL, redirects followed; a connection whose answer was read to its end is kept.
 
-        Raises `SourceUnavailableError` for whatever the network does.
+        `secret` are headers for the URL's own origin alone. Raises `SourceUnavailableError` for
+        whatever the network does.
         """
-        answer = self._follow(url, headers, token)
+        answer = self._follow(url, headers, secret)
         try:
             yield answer
         finally:
@@ -156,12 +159,11 @@ class Web:
             connection.close()
         self._connections.clear()
 
-    def _follow(self, url: str, headers: Mapping[str, str], token: str | None) -> Answer:
+    def _follow(self, url: str, headers: Mapping[str, str], secret: Mapping[str, str]) -> Answer:
         first = origin = origin_of(url)
         hops: list[http.client.HTTPMessage] = []
         for _ in range(MAX_REDIRECTS + 1):
-            sent = {**headers, "Authorization": f"Bearer {token}"} if token else headers
-            response = self._request(origin, _target(url), sent)
+            response = self._request(origin, _target(url), {**headers, **secret})
             answer = Answer(response, origin, tuple(hops))
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
@@ -169,7 +171,7 @@ class Web:
             hops.append(response.headers)
             self._end(answer)
             url, origin = _redirected(url, origin, location)
-            token = token if origin == first else None
+            secret = secret if origin == first else NO_HEADERS
         raise SourceUnavailableError(f"{first.host} redirects more than {MAX_REDIRECTS} times")
 
     def _request(

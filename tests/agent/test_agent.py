@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.credentials import LocalTokens
+from agent.credentials import LocalSecrets
 from agent.execute import Executor, Tools
 from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
@@ -94,7 +94,7 @@ class Agent:
             self.pods,
             self.statuses,
             self.metrics,
-            LocalTokens(),
+            LocalSecrets(),
             self.clock,
         )
         self.observer = Observer(around, self.failures, self.statuses.on_disk)

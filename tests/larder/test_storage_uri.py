@@ -9,6 +9,7 @@ from larder.storage_uri import (
     HubModel,
     endpoint_fault,
     entry_uri_fault,
+    host_of,
     is_tree,
     is_unresolved,
     normalise,
@@ -52,6 +53,19 @@ def test_one_trailing_slash_never_matters(uri: str) -> None:
 )
 def test_a_scheme_is_lower_case_or_empty(uri: str, scheme: str) -> None:
     assert scheme_of(uri) == scheme
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("https://Host.example:8443/a/b", "host.example"),
+        ("https://[::1]/a", "::1"),
+        ("https://[::1/a", ""),
+        ("https:///a", ""),
+    ],
+)
+def test_the_host_of_a_uri_has_no_port(uri: str, host: str) -> None:
+    assert host_of(uri) == host
 
 
 @pytest.mark.parametrize("uri", ["s3://b/\tm", "s3://b/m\n", "s3://$(B)/m", "s3://b/\x7f", "a\0b"])

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from agent.cluster.node import ClusterNode
 from agent.cluster.pods import ClusterPods
 from agent.cluster.reporting import MAX_WAITING_EVENTS, ClusterReporting
-from agent.cluster.secrets import SecretTokens
+from agent.cluster.secrets import ClusterSecrets
 from agent.planning.node_events import ModelNews
+from agent.sources.secret import HF_TOKEN, NO_SECRET
 from larder.catalog import Credentials, ModelEntry
 from larder.contract import EventReason, FillFailure
 from larder.errors import AccessDeniedError, SourceUnavailableError, TransientError
@@ -243,22 +244,22 @@ def encoded(text: str) -> str:
 
 
 def test_a_token_is_read_from_its_secret(server: ApiServer, client: KubeClient) -> None:
-    tokens = SecretTokens(client)
-    assert tokens.token_of(entry(None)) is None
+    secrets = ClusterSecrets(client)
+    assert secrets.secret_of(entry(None)) == NO_SECRET
     add_secret(server, HF_TOKEN=encoded("hf_abc\n"))
-    assert tokens.token_of(entry("hf")) == "hf_abc"
+    assert secrets.secret_of(entry("hf")).line(HF_TOKEN) == "hf_abc"
 
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
         pytest.param(None, "is not there", id="a secret that is missing"),
-        pytest.param({}, "has no token", id="an empty one"),
-        pytest.param({"token": encoded("x")}, "has no token", id="one that lacks the key"),
-        pytest.param({"HF_TOKEN": encoded(" \n")}, "has no token", id="a blank one"),
-        pytest.param({"HF_TOKEN": encoded("tökén")}, "has no token", id="one of other letters"),
-        pytest.param({"HF_TOKEN": "%%%"}, "has no token", id="one that is not base64"),
-        pytest.param({"HF_TOKEN": encoded("a\nb")}, "has no token", id="two lines"),
+        pytest.param({}, "has no HF_TOKEN", id="an empty one"),
+        pytest.param({"token": encoded("x")}, "has no HF_TOKEN", id="one that lacks the key"),
+        pytest.param({"HF_TOKEN": encoded(" \n")}, "has no HF_TOKEN", id="a blank one"),
+        pytest.param({"HF_TOKEN": encoded("tökén")}, "has no HF_TOKEN", id="one of other letters"),
+        pytest.param({"HF_TOKEN": "%%%"}, "has no HF_TOKEN", id="one that is not base64"),
+        pytest.param({"HF_TOKEN": encoded("a\nb")}, "has no HF_TOKEN", id="two lines"),
     ],
 )
 def test_a_secret_without_a_token_is_said_to_have_none(
@@ -266,27 +267,27 @@ def test_a_secret_without_a_token_is_said_to_have_none(
 ) -> None:
     if data is not None:
         add_secret(server, **data)
-    tokens = SecretTokens(client)
+    secrets = ClusterSecrets(client)
     with pytest.raises(TransientError, match=sentence) as caught:
-        tokens.token_of(entry("hf"))
+        secrets.secret_of(entry("hf"))
     assert str(caught.value).startswith("model 'a': Secret larder-credentials/hf ")
     assert caught.value.reason is FillFailure.ACCESS_DENIED
     add_secret(server, HF_TOKEN=encoded("hf_mended"))
-    assert tokens.token_of(entry("hf")) == "hf_mended"
+    assert secrets.secret_of(entry("hf")).line(HF_TOKEN) == "hf_mended"
     add_secret(server, HF_TOKEN=encoded("hf_rotated"))
-    assert tokens.token_of(entry("hf")) == "hf_rotated"
+    assert secrets.secret_of(entry("hf")).line(HF_TOKEN) == "hf_rotated"
 
 
 def test_a_secret_that_may_not_be_read_is_refused_and_one_out_of_reach_is_tried_again(
     server: ApiServer, client: KubeClient
 ) -> None:
     add_secret(server, HF_TOKEN=encoded("hf_abc"))
-    tokens = SecretTokens(client)
+    secrets = ClusterSecrets(client)
     server.faults.append(refusing(403))
     with pytest.raises(TransientError, match="may not be read"):
-        tokens.token_of(entry("hf"))
+        secrets.secret_of(entry("hf"))
     server.faults.append(refusing(503))
     with pytest.raises(SourceUnavailableError, match="cannot be read now"):
-        tokens.token_of(entry("hf"))
+        secrets.secret_of(entry("hf"))
     with pytest.raises(AccessDeniedError, match="has a name that no Secret can have"):
-        tokens.token_of(entry("../../kube-system/secrets/admin"))
+        secrets.secret_of(entry("../../kube-system/secrets/admin"))

@@ -19,6 +19,7 @@ from fill_desk import KEY, PACE, FillDesk
 from agent.fill.child import child_environment
 from agent.fill.job import Job, Operation
 from agent.fill.runner import FillResult, Fills
+from agent.sources.secret import HF_TOKEN, Secret
 from demo.hub import Cut, Fault, FlipBit, Hub, Repo, Stall, Status
 from larder.contract import FillFailure
 from larder.errors import PermanentError, TransientError
@@ -28,6 +29,7 @@ from runtime.clock import ManualClock
 
 BIG = "model.safetensors"
 BEARER = "hf_verysecretverysecret"
+SECRET = Secret({HF_TOKEN: BEARER})
 ENOUGH_SECONDS = 30.0
 
 
@@ -39,7 +41,7 @@ class Parent:
         self.clock = ManualClock()
         self.fills = Fills(clock=self.clock, wake=self.news.release, stall_seconds=60.0)
         self.job = Job(
-            Operation.FILL, str(root), KEY, "hf://acme/tiny", "main", endpoint, BEARER, pace=PACE
+            Operation.FILL, str(root), KEY, "hf://acme/tiny", "main", endpoint, SECRET, pace=PACE
         )
 
     def start(self, **changes: Any) -> None:
@@ -477,7 +479,7 @@ def test_a_child_gets_proxies_and_certificates_of_our_environment_and_no_credent
 def test_a_child_without_a_job_says_so_and_shows_nothing_of_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "agent.fill"],
-        input=b'{"token": "' + BEARER.encode() + b'"}\n',
+        input=b'{"secret": "' + BEARER.encode() + b'"}\n',
         capture_output=True,
         check=False,
         cwd=tmp_path,

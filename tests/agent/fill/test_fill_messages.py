@@ -23,6 +23,7 @@ from agent.fill.job import (
 )
 from agent.fill.meter import Meter
 from agent.fill.patience import PROGRESS_BYTES, Patience
+from agent.sources.secret import Secret
 from larder.contract import FillFailure
 from larder.errors import PermanentError, SourceUnavailableError
 from larder.layout import Key
@@ -36,7 +37,7 @@ JOB = Job(
     "hf://a/b",
     "main",
     "https://hub",
-    "hf_secret",
+    Secret({"HF_TOKEN": "hf_secret"}, {"s3-region": "x"}),
     ("*.json",),
     ("*.md",),
     "sha256:" + "0" * 64,

@@ -98,7 +98,10 @@ def secure(tmp_path: Path) -> Iterator[Secure]:
 
 def get(url: str) -> bytes:
     buffer = memoryview(bytearray(100))
-    with closing(Web(Timeouts(5.0, 5.0))) as web, web.get(url, {}, "t") as answer:
+    with (
+        closing(Web(Timeouts(5.0, 5.0))) as web,
+        web.get(url, {}, {"Authorization": "Bearer t"}) as answer,
+    ):
         count = answer.readinto(buffer)
     return bytes(buffer[:count])
 
