@@ -186,6 +186,24 @@ def test_a_node_that_leaves_its_group_keeps_its_models_for_their_time(cluster: C
 
 
 @pytest.mark.usefixtures("agent")
+def test_what_becomes_of_a_model_is_told_where_a_node_is_described(cluster: Cluster) -> None:
+    def events() -> str:
+        described = subprocess.run(  # noqa: S603 - ours
+            ["kubectl", "describe", "node", cluster.node],  # noqa: S607 - the one on the PATH
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return described.partition("\nEvents:")[2]
+
+    cluster.catalog(cluster.entry(), defaults="{unlistedTTL: 0s}")
+    until(lambda: f"Model {cluster.key} is ready on this node." in events(), "no ModelReady")
+    cluster.catalog("[]", defaults="{unlistedTTL: 0s}")
+    until(lambda: f"Model {cluster.key} was evicted: Unlisted." in events(), "no ModelEvicted")
+    assert "larder.dev/agent" in events()
+
+
+@pytest.mark.usefixtures("agent")
 def test_a_label_of_ours_that_somebody_changed_is_put_back(cluster: Cluster) -> None:
     cluster.catalog(cluster.entry())
     name = f"model.larder.dev/{cluster.key}"

@@ -19,6 +19,7 @@ from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import AlreadyExistsError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
+from tests.cluster.test_cluster_agent import until
 from tests.webhook.test_webhook_process import REASONS
 from webhook.certificates import SECRET
 
@@ -106,6 +107,12 @@ def cluster(
     assert webhook.stop() == 0
 
 
+def is_there(admin: KubeClient, path: str) -> bool:
+    with contextlib.suppress(NotFoundError):
+        return bool(admin.get(path))
+    return False
+
+
 @pytest.fixture
 def predictor(review: Callable[[str], Any]) -> Any:
     return review("hf-raw.after-kserve")
@@ -152,6 +159,13 @@ def test_an_edit_of_the_catalog_is_followed_and_a_bad_one_is_not(
     assert len(refusal["problems"]) == 2
     assert refusal["in_force"] == "the last good catalog"
     assert cluster.ask(predictor)[0] == "Cached"
+    version = admin.get(CATALOG)["metadata"]["resourceVersion"]
+    path = object_path(
+        "events.k8s.io/v1", "events", f"larder-catalog.{version}", namespace=SYSTEM_NAMESPACE
+    )
+    until(lambda: is_there(admin, path), "no CatalogInvalid")
+    event = admin.get(path)
+    assert (event["reason"], event["regarding"]["name"]) == ("CatalogInvalid", CATALOG_CONFIG_MAP)
     admin.delete(CATALOG)
     refusal = cluster.webhook.wait_for("catalog refused")
     assert refusal["problems"] == ["ConfigMap larder-system/larder-catalog: is not there"]
