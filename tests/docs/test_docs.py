@@ -12,23 +12,24 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LABEL_SELECTOR = {"key", "operator", "values"}  # Kubernetes' own words
 PROMISES = (ROOT / "docs/promises.md").read_text()
+FAULTS = (ROOT / "docs/faults.md").read_text()
 
 
 def named(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
-def named_by_the_promises() -> list[str]:
+def named_tests(page: str) -> list[str]:
     """`file` or `file::test`; a `::test` alone is of the file named before it."""
     file, found = "", set()
-    for path, test in re.findall(r"`(tests/[\w/]+\.py)?(::test_\w+)?`", PROMISES):
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)?(::test_\w+)?`", page):
         file = path or file
         found |= {file + test} if path or test else set()
     return sorted(found)
 
 
-@pytest.mark.parametrize("name", named_by_the_promises())
-def test_a_test_that_a_promise_names_exists(name: str) -> None:
+@pytest.mark.parametrize("name", sorted({*named_tests(PROMISES), *named_tests(FAULTS)}))
+def test_a_test_that_a_page_names_exists(name: str) -> None:
     file, _, test = name.partition("::")
     tree = ast.parse((ROOT / file).read_text())
     functions = {getattr(node, "name", "") for node in ast.walk(tree)}
@@ -41,6 +42,13 @@ def test_every_promise_has_a_test() -> None:
     tests = {name: "test" in body for name, body in zip(sections[::2], sections[1::2], strict=True)}
 
     assert tests == {f"P{i}": True for i in range(1, 11)}
+
+
+def test_every_fault_has_a_test() -> None:
+    rows = re.findall(r"^\| (?!bad input)(\w.*) \|$", FAULTS, flags=re.MULTILINE)
+
+    assert [row for row in rows if not named_tests(row.rpartition(" | ")[2])] == []
+    assert len(rows) > 10
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
