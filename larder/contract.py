@@ -93,6 +93,7 @@ class DecisionReason(StrEnum):
     NODE_CANNOT_MOUNT = "NodeCannotMount"
     PLACEMENT_UNSUPPORTED = "PlacementUnsupported"
     OBSERVING = "Observing"
+    INVALID_POD = "InvalidPod"
     INTERNAL_ERROR = "InternalError"
 
 

@@ -138,6 +138,11 @@ def meaning_of(reason: DecisionReason) -> Meaning:  # noqa: C901, PLR0912 - one 
                 "The pod would be pointed at its node's copy; decisions are only counted here.",
                 f"Set defaults.mode: Enforce, or label the namespace {MODE_LABEL}: Enforce.",
             )
+        case _R.INVALID_POD:
+            return Meaning(
+                "No API server takes the pod, whatever Larder does.",
+                "Look at what the API server says about it.",
+            )
         case _R.INTERNAL_ERROR:
             return Meaning(
                 "Larder would have made a pod that no API server takes: a fault of Larder's.",

@@ -72,7 +72,7 @@ def test_the_command_is_one_line_that_the_kubelet_does_not_expand() -> None:
 
 
 def test_reason_codes_are_one_closed_list_each() -> None:
-    assert len(DecisionReason) == 25
+    assert len(DecisionReason) == 26
     assert len(RunReason) == 14
     assert len(FillFailure) == 9
     assert len(EventReason) == 10

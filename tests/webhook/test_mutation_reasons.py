@@ -431,6 +431,7 @@ def test_the_table_reaches_every_reason_of_a_pod() -> None:
         R.OBSERVING,
         R.INTERNAL_ERROR,
         R.VOLUME_NOT_READY,  # needs a cluster
+        R.INVALID_POD,  # its table is that of bad input
     }
     assert {reason for _, reason in CASES.values()} == set(R) - elsewhere
 
@@ -522,10 +523,13 @@ def test_the_namespace_is_the_requests_never_the_pods(pod: Pod, view: View) -> N
 
 
 def test_a_patch_that_would_make_a_bad_pod_is_an_internal_error(pod: Pod, view: View) -> None:
-    pod["spec"]["containers"].append({"name": "Not A Label"})
-    decision = decide(AdmissionRequest(pod, "chat"), view)
+    assert view.index
+    entry = view.index.catalog.models[0].model_copy()
+    entry.__dict__["key"] = "Not A Label"  # a fault of Larder's
+    faulty = CatalogIndex(view.index.catalog.model_copy(update={"models": [entry]}))
+    decision = decide(AdmissionRequest(pod, "chat"), replace(view, index=faulty))
     assert decision.reason is R.INTERNAL_ERROR
-    assert decision.detail == "the patched pod would be refused: a container's name is no DNS label"
+    assert decision.detail == "the patched pod would be refused: a volume's name is no DNS label"
     assert decision.operations == ()
 
 

@@ -2,7 +2,7 @@
 
 Eligibility, matching, rewrite, then the last look: the patch is applied to a copy, the result must
 be a pod that an API server accepts, and deciding about it again must change nothing. If not, that
-is a fault of Larder's (`InternalError`) and the pod stays as it is.
+is a fault of Larder's (`InternalError`) unless the pod had it already, and the pod stays as it is.
 """
 
 from dataclasses import replace
@@ -34,8 +34,8 @@ def decide(request: AdmissionRequest, view: View) -> Decision:
     decision = _first_decision(request, view)
     if not decision.operations:
         return decision
-    if fault := _patch_fault(request, view, decision):
-        return Decision(DecisionReason.INTERNAL_ERROR, fault, decision.uris)
+    if refusal := _refusal_of(request, view, decision):
+        return Decision(refusal.reason, refusal.detail, decision.uris)
     if _is_observing(view):
         return replace(decision, reason=DecisionReason.OBSERVING, operations=())
     return decision
@@ -97,17 +97,20 @@ def _unserved(uris: tuple[UriOutcome, ...]) -> Refusal | None:
     return Refusal(reason, f"none of its {len(uris)} URIs is served")
 
 
-def _patch_fault(request: AdmissionRequest, view: View, decision: Decision) -> str | None:
-    """What is wrong with the pod that a patch makes, or None."""
+def _refusal_of(request: AdmissionRequest, view: View, decision: Decision) -> Refusal | None:
+    """What is wrong with the pod that a patch makes; with the pod itself is not Larder's fault."""
+    error = DecisionReason.INTERNAL_ERROR
     try:
         patched = apply_patch(request.pod, decision.operations)
-    except PatchError as error:
-        return f"the patch does not apply: {error}"
+    except PatchError as misfit:
+        return Refusal(error, f"the patch does not apply: {misfit}")
     if fault := soundness_fault(patched):
-        return f"the patched pod would be refused: {fault}"
+        if own_fault := soundness_fault(request.pod):
+            return Refusal(DecisionReason.INVALID_POD, own_fault)
+        return Refusal(error, f"the patched pod would be refused: {fault}")
     again = _first_decision(replace(request, pod=patched), view)
     if again.reason is not DecisionReason.ALREADY_REWRITTEN:
-        return f"a second application is not the same as one: {again.reason}"
+        return Refusal(error, f"a second application is not the same as one: {again.reason}")
     return None
 
 

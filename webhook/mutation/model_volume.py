@@ -6,13 +6,13 @@ alone, never repaired.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from larder.contract import SLOTS_MOUNT_ROOT, DecisionReason
 from larder.layout import Key
 from webhook.mutation.eligibility import Refusal, Served
-from webhook.mutation.pod import Container, Mount, Pod, is_below, path_parts
+from webhook.mutation.pod import Container, Mount, PathParts, Pod, is_below, path_parts
 from webhook.mutation.raw import Json, object_of, text_of
 
 _READ_ONLY_ANNOTATION: Final = "storage.kserve.io/readonly"
@@ -26,24 +26,49 @@ def slot_volume_name(key: Key) -> str:
 
 
 def model_volumes(
-    pod: Pod, initializer: Container, served: Iterable[Served]
+    pod: Pod, initializer: Container, served: Collection[Served]
 ) -> dict[str, set[Key]] | Refusal:
     """The volumes that destinations lie in, each an emptyDir, with the models that go there."""
-    keys_of: dict[str, set[Key]] = {}
+    reason = DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR
     mounted = {m.path: m.volume for m in reversed(initializer.mounts)}
-    depths = sorted({len(path) for path in mounted}, reverse=True)
-    for s in served:
-        path = path_parts(s.download.destination)
-        above = (path[:depth] for depth in depths if depth <= len(path))
-        volume = next((mounted[parent] for parent in above if parent in mounted), None)
+    destinations = [path_parts(s.download.destination) for s in served]
+    volume_of = _volume_of(destinations, mounted)
+    if volume_of is None:
+        return Refusal(reason, "another volume is mounted inside a path of its arguments")
+    keys_of: dict[str, set[Key]] = {}
+    for s, path in zip(served, destinations, strict=True):
+        volume = volume_of[path]
         if volume is None:
-            detail = "a path of its arguments lies in no volume"
-            return Refusal(DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR, detail)
+            return Refusal(reason, "a path of its arguments lies in no volume")
         keys_of.setdefault(volume, set()).add(s.match.entry.key)
     if not all(_is_empty_dir(pod.volumes_named(volume)) for volume in keys_of):
-        detail = "a path of its arguments lies in a volume that is no emptyDir"
-        return Refusal(DecisionReason.MODEL_VOLUME_NOT_EMPTY_DIR, detail)
+        return Refusal(reason, "a path of its arguments lies in a volume that is no emptyDir")
     return keys_of
+
+
+def _volume_of(
+    destinations: Iterable[PathParts], mounted: Mapping[PathParts, str]
+) -> dict[PathParts, str | None] | None:
+    """The volume of the nearest mount above each destination.
+
+    None if something is mounted strictly below one: links would be left in that volume. In their
+    order, paths come right after those above them, so that one pass is enough for any number.
+    """
+    volume_of: dict[PathParts, str | None] = {}
+    above: list[tuple[PathParts, str | None, bool]] = [((), mounted.get(()), False)]
+    marked = {(path, False) for path in mounted} | {(path, True) for path in destinations}
+    for path, is_destination in sorted(marked):
+        while not is_below(path, above[-1][0]):
+            above.pop()
+        _, volume, is_inside = above[-1]
+        if is_destination:
+            volume_of[path] = volume
+        elif is_inside:
+            return None
+        else:
+            volume = mounted[path]
+        above.append((path, volume, is_inside or is_destination))
+    return volume_of
 
 
 def _is_empty_dir(volumes: list[Mapping[str, Json]]) -> bool:
