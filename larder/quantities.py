@@ -95,12 +95,14 @@ def format_share(share: Share) -> str:
     return f"{share.percent:g}%" if share.size_bytes is None else str(share.size_bytes)
 
 
+_HUNDRED = 100  # from here on no decimals
 _STEPS = (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 
 def format_bytes(size_bytes: int) -> str:
-    """Bytes for people: `1.5 GiB`, three digits at most."""
+    """Bytes for people: `1.5 GiB`, three digits; four from 1000 to the next unit."""
     for suffix, step in _STEPS:
         if size_bytes >= step:
-            return f"{size_bytes / step:.3g} {suffix}B"
+            amount = size_bytes / step
+            return f"{amount:.0f} {suffix}B" if amount >= _HUNDRED else f"{amount:.3g} {suffix}B"
     return f"{size_bytes} B"

@@ -129,7 +129,8 @@ def test_a_formatted_share_reads_back(text: str) -> None:
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**20, "1 MiB"), (5 * 2**40, "5 TiB"),
-     (int(1.25 * 2**30), "1.25 GiB")],
+     (int(1.25 * 2**30), "1.25 GiB"), (int(99.94 * 2**30), "99.9 GiB"), (1010 * 2**30, "1010 GiB"),
+     (2**40 - 1, "1024 GiB")],
 )  # fmt: skip
 def test_bytes_for_people_have_three_digits(size_bytes: int, text: str) -> None:
     assert format_bytes(size_bytes) == text
