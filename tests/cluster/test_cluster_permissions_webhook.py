@@ -1,9 +1,12 @@
 """What the service account of the webhook may do in a real cluster, and that it may no more."""
 
+import base64
+from typing import Any
+
 import pytest
 
 from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
-from runtime.kube.client import JSON, MERGE_PATCH
+from runtime.kube.client import JSON, JSON_PATCH, MERGE_PATCH
 from runtime.kube.paths import collection_path
 from tests.cluster.accounts import (
     CONFIG_MAPS,
@@ -20,6 +23,7 @@ from tests.cluster.accounts import (
     events_path,
     rights,
 )
+from tests.cluster.test_cluster_agent import until
 from webhook.certificates import CONFIGURATION, SECRET
 
 NAMESPACES = collection_path("v1", "namespaces")
@@ -46,6 +50,53 @@ ALLOWED = {
     "patching its configuration of pods": ("PATCH", f"{MUTATING}/{CONFIGURATION}"),
     "reading its configuration of the catalog": ("GET", f"{VALIDATING}/{CONFIGURATION}"),
     "patching its configuration of the catalog": ("PATCH", f"{VALIDATING}/{CONFIGURATION}"),
+}
+HELD = "may change nothing of its configurations but caBundle and path"
+# What RBAC lets through and the policy does not: (patch of its configuration of pods, our words).
+DENIED: dict[str, tuple[dict[str, Any], str]] = {
+    "being asked about Secrets": (
+        {"op": "replace", "path": "/webhooks/0/rules/0/resources", "value": ["secrets"]},
+        HELD,
+    ),
+    "being asked about every pod": ({"op": "remove", "path": "/webhooks/0/objectSelector"}, HELD),
+    "being asked in other namespaces": (
+        {"op": "replace", "path": "/webhooks/1/namespaceSelector", "value": {}},
+        HELD,
+    ),
+    "holding up pods": (
+        {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"},
+        HELD,
+    ),
+    "sending reviews elsewhere": (
+        {"op": "replace", "path": "/webhooks/0/clientConfig/service/namespace", "value": "x"},
+        HELD,
+    ),
+    "sending reviews out of the cluster": (
+        {"op": "replace", "path": "/webhooks/0/clientConfig", "value": {"url": "https://x.test"}},
+        HELD,
+    ),
+    "one webhook less": ({"op": "remove", "path": "/webhooks/1"}, HELD),
+    "a webhook more": (
+        {
+            "op": "add",
+            "path": "/webhooks/-",
+            "value": {
+                "name": "more.larder.dev",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "clientConfig": {"url": "https://x.test"},
+            },
+        },
+        HELD,
+    ),
+    "an annotation": (
+        {"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}},
+        "may change no metadata",
+    ),
+    "a finalizer": (
+        {"op": "add", "path": "/metadata/finalizers", "value": ["larder.dev/stay"]},
+        "may change no metadata",
+    ),
 }
 # What no role gives: (method, path).
 FORBIDDEN = {
@@ -127,6 +178,38 @@ def test_the_webhook_may_write_events_in_its_namespace(webhook: Identity) -> Non
     about["regarding"]["namespace"] = SYSTEM_NAMESPACE
     answer = webhook.ask("POST", f"{events_path(SYSTEM_NAMESPACE)}{DRY_RUN}", about, JSON)
     assert answer.status == 201, answer.message
+
+
+@pytest.fixture(scope="module")
+def held(webhook: Identity) -> Identity:
+    """The webhook, once the policy is in force."""
+
+    def is_denied() -> bool:
+        patch = [DENIED["holding up pods"][0]]
+        path = f"{MUTATING}/{CONFIGURATION}{DRY_RUN}"
+        return webhook.ask("PATCH", path, patch, JSON_PATCH).status == 403
+
+    until(is_denied, "the policy is not in force")
+    return webhook
+
+
+@pytest.mark.parametrize("name", DENIED)
+def test_the_policy_refuses_in_our_words(held: Identity, name: str) -> None:
+    operation, words = DENIED[name]
+    answer = held.ask("PATCH", f"{MUTATING}/{CONFIGURATION}{DRY_RUN}", [operation], JSON_PATCH)
+    assert (answer.status, "larder: the webhook" in answer.message) == (403, True), answer.message
+    assert words in answer.message
+
+
+@pytest.mark.parametrize("path", [f"{plural}/{CONFIGURATION}" for plural in CONFIGURATIONS])
+def test_bundle_and_path_are_the_webhooks_to_write(held: Identity, path: str) -> None:
+    at = "/webhooks/0/clientConfig"
+    patch = [
+        {"op": "add", "path": f"{at}/caBundle", "value": base64.b64encode(b"x").decode()},
+        {"op": "add", "path": f"{at}/service/path", "value": "/x/mutate-pods"},
+    ]
+    answer = held.ask("PATCH", f"{path}{DRY_RUN}", patch, JSON_PATCH)
+    assert answer.status == 200, answer.message
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)

@@ -1,5 +1,6 @@
 """What is shipped of the webhook, read without a cluster."""
 
+import re
 from typing import Any
 
 import pytest
@@ -181,3 +182,18 @@ def test_with_cert_manager_the_certificate_comes_from_files(
     (operation,) = yaml.safe_load(annotate["patch"])
     name = f"{SYSTEM_NAMESPACE}/{leaf['metadata']['name']}"
     assert operation["value"] == {"cert-manager.io/inject-ca-from": name}
+
+
+def test_the_policy_denies_when_it_cannot_decide_and_holds_every_field_but_two() -> None:
+    name = "larder-webhook-bundle-and-path-only"
+    policy = only("ValidatingAdmissionPolicy", name, None)["spec"]
+    binding = only("ValidatingAdmissionPolicyBinding", name, None)["spec"]
+    assert binding == {"policyName": name, "validationActions": ["Deny"]}
+    assert policy["failurePolicy"] == "Fail"
+    assert {v["reason"] for v in policy["validations"]} == {"Forbidden"}
+    account = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{POD['serviceAccountName']}"
+    assert account in policy["matchConditions"][0]["expression"]
+    text = policy["validations"][-1]["expression"]
+    fields = {field for webhook in WEBHOOKS.values() for field in webhook} - {"clientConfig"}
+    assert {field for field in fields if field not in text} == set()
+    assert not {"caBundle", "path"} & set(re.findall(r"\w+", text))

@@ -52,18 +52,15 @@ def is_gone(admin: KubeClient, namespace: str) -> bool:
 def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
     admin: KubeClient, installed: Node
 ) -> None:
-    commands = [
-        line.replace("overlays/production", "overlays/demo") for line in typed("Uninstalling")
-    ]
-    configurations, deployment, users, agents, drop, dropped, rest, labels = commands
+    page = [line.replace("overlays/production", "overlays/demo") for line in typed("Uninstalling")]
+    configurations, deployment, users, agents, drop, dropped, rest, labels = page
     digests = {p.name.partition("-")[0]: p.digests() for p in predictors(admin)}
 
     run_typed(configurations)
     run_typed(deployment)
-    assert len(run_typed(users).splitlines()) == 1 + len(
-        digests
-    )  # a heading, then who mounts a slot
-    kubectl("-n", DEMO_NAMESPACE, "rollout", "restart", "deployment", "-l", "component!=hub")
+    assert len(run_typed(users).splitlines()) == 1 + len(digests)  # a heading, then a line a pod
+    deployments = [f"deployment/{name}-predictor" for name in digests]
+    kubectl("-n", DEMO_NAMESPACE, "rollout", "restart", *deployments)
     until(lambda: len(run_typed(users).splitlines()) == 1, "nobody mounts a slot")
     kubectl("-n", DEMO_NAMESPACE, *WAIT)
     served = predictors(admin)
