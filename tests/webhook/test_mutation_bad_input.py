@@ -85,6 +85,23 @@ CASES: dict[str, tuple[Edit, DecisionReason]] = {
         lambda pod: [volume("a", emptyDir={})(pod), volume("a", emptyDir={})(pod)],
         R.INVALID_POD,
     ),
+    "volumes that are no list": (
+        lambda pod: pod["spec"].update(volumes="odd"),
+        R.MODEL_VOLUME_NOT_EMPTY_DIR,
+    ),
+    "annotations that are no object": (
+        lambda pod: pod["metadata"].update(annotations="odd"),
+        R.INVALID_POD,
+    ),
+    "an affinity that is no object": (
+        lambda pod: pod["spec"].update(affinity=[]),
+        R.INVALID_POD,
+    ),
+    "variables that are no list": (init(env={"name": "HF_ENDPOINT"}), R.INVALID_POD),
+    "mounts that are no list": (
+        lambda pod: [beside("odd")(pod), pod["spec"]["containers"][-1].update(volumeMounts="x")],
+        R.INVALID_POD,
+    ),
     "two storage-initializers": (first("storage-initializer"), R.CUSTOM_STORAGE_CONTAINER),
     # --- arguments
     "one argument": (args(QWEN), R.UNRESOLVED_URI),

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -49,6 +50,13 @@ variables = st.fixed_dictionaries(
         "value": st.sampled_from(("https://huggingface.co", "x", '["*"]', "[[", "")) | json_values
     },
 )
+contexts = st.fixed_dictionaries(
+    {},
+    optional={
+        "runAsNonRoot": st.booleans() | json_values,
+        "capabilities": st.fixed_dictionaries({}, optional={"drop": json_values}) | json_values,
+    },
+)
 containers = st.fixed_dictionaries(
     {
         "name": st.sampled_from(("storage-initializer", "kserve-container", "x")),
@@ -59,11 +67,28 @@ containers = st.fixed_dictionaries(
         "env": st.lists(variables, max_size=3) | json_values,
         "volumeMounts": st.lists(mounts, max_size=3) | json_values,
         "command": json_values,
+        "securityContext": contexts | json_values,
     },
 )
 volumes = st.fixed_dictionaries(
     {"name": st.sampled_from(NAMES)},
     optional={"emptyDir": st.just({}), "hostPath": st.just({"path": "/"})},
+)
+terms = st.fixed_dictionaries(
+    {}, optional={"matchExpressions": json_values, "matchFields": json_values}
+)
+required = st.fixed_dictionaries({"nodeSelectorTerms": st.lists(terms, max_size=3) | json_values})
+affinities = st.fixed_dictionaries(
+    {
+        "nodeAffinity": st.fixed_dictionaries(
+            {},
+            optional={
+                "requiredDuringSchedulingIgnoredDuringExecution": required | json_values,
+                "preferredDuringSchedulingIgnoredDuringExecution": json_values,
+            },
+        )
+        | json_values
+    }
 )
 pods = st.fixed_dictionaries(
     {
@@ -87,6 +112,9 @@ pods = st.fixed_dictionaries(
                 "tolerations": json_values,
                 "runtimeClassName": json_values,
                 "os": json_values,
+                "affinity": affinities | json_values,
+                "nodeName": json_values,
+                "securityContext": contexts | json_values,
             },
         ),
     }
@@ -96,6 +124,21 @@ pods = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def index(catalog_text: str) -> CatalogIndex:
     return CatalogIndex(read_catalog(catalog_text.encode(), standalone=True))
+
+
+def views_of(index: CatalogIndex) -> list[View]:
+    """What a webhook may know when it is asked."""
+    known = View(index, PurePosixPath("/r"), ready=frozenset(m.key for m in index.catalog.models))
+    restricted = {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "larder.dev/volume": "hostPath",
+    }
+    return [
+        known,
+        replace(known, namespace_labels=restricted, ready=frozenset()),
+        replace(known, volumes=VolumeMode.BY_NAMESPACE),
+        replace(known, index=None),
+    ]
 
 
 def check(pod: Pod, decision: Decision, view: View) -> None:
@@ -127,7 +170,7 @@ def assert_only_appended(before: Pod, after: Pod) -> None:
 
 
 def assert_container_kept(was: Any, now: Any) -> None:
-    ours = {"command", "env", "volumeMounts"}
+    ours = {"command", "env", "volumeMounts", "securityContext"}
     assert {k: v for k, v in was.items() if k not in ours} == {
         k: v for k, v in now.items() if k not in ours
     }
@@ -155,11 +198,7 @@ def foreign(variables: list[Any]) -> list[Any]:
 @given(pod=pods | json_values, namespace=st.sampled_from(("chat", "other", "")))
 def test_no_pod_however_odd_raises(pod: Pod, namespace: str, index: CatalogIndex) -> None:
     before = copy.deepcopy(pod)
-    for view in (
-        View(index, PurePosixPath("/r")),
-        View(index, PurePosixPath("/r"), VolumeMode.BY_NAMESPACE),
-        View(None, PurePosixPath("/r")),
-    ):
+    for view in views_of(index):
         decision = decide(AdmissionRequest(pod, namespace), view)
         assert isinstance(decision.reason, DecisionReason)
         if namespace == "chat":
@@ -203,5 +242,5 @@ def test_a_real_pod_with_odd_parts_is_decided_soundly(
         for key in above:
             target = target[key]
         target[last] = data.draw(json_values)
-    view = View(index, PurePosixPath("/var/lib/larder"))
-    check(pod, decide(AdmissionRequest(pod, "chat"), view), view)
+    for view in views_of(index):
+        check(pod, decide(AdmissionRequest(pod, "chat"), view), view)

@@ -10,7 +10,8 @@ import pytest
 from larder.catalog import read_catalog
 from larder.contract import INITIALIZER_COMMAND, DecisionReason
 from larder.matching import CatalogIndex, Match
-from webhook.mutation import AdmissionRequest, View, VolumeMode, decide
+from webhook.mutation import AdmissionRequest, Decision, Operation, View, VolumeMode, decide
+from webhook.mutation.decision import patch_fault
 
 Pod = Any
 Edit = Callable[[Pod], object]
@@ -533,8 +534,8 @@ def test_a_patch_that_would_make_a_bad_pod_is_an_internal_error(pod: Pod, view: 
     assert decision.operations == ()
 
 
-def test_a_patch_that_does_not_apply_is_an_internal_error(pod: Pod, view: View) -> None:
-    pod["metadata"]["annotations"] = "odd"
-    decision = decide(AdmissionRequest(pod, "chat"), view)
-    assert decision.reason is R.INTERNAL_ERROR
-    assert decision.detail.startswith("the patch does not apply: add /metadata/annotations/")
+def test_a_patch_that_does_not_apply_is_found(pod: Pod, view: View) -> None:
+    request = AdmissionRequest(pod, "chat")
+    misfit = Decision(R.CACHED, operations=(Operation("remove", "/spec/none"),))
+    fault = patch_fault(request, view, misfit)
+    assert fault == "the patch does not apply: remove /spec/none: there is no 'none'"

@@ -34,8 +34,10 @@ def decide(request: AdmissionRequest, view: View) -> Decision:
     decision = _first_decision(request, view)
     if not decision.operations:
         return decision
-    if refusal := _refusal_of(request, view, decision):
-        return Decision(refusal.reason, refusal.detail, decision.uris)
+    if fault := patch_fault(request, view, decision):
+        own_fault = soundness_fault(request.pod)
+        reason = DecisionReason.INVALID_POD if own_fault else DecisionReason.INTERNAL_ERROR
+        return Decision(reason, own_fault or fault, decision.uris)
     if _is_observing(view):
         return replace(decision, reason=DecisionReason.OBSERVING, operations=())
     return decision
@@ -97,20 +99,17 @@ def _unserved(uris: tuple[UriOutcome, ...]) -> Refusal | None:
     return Refusal(reason, f"none of its {len(uris)} URIs is served")
 
 
-def _refusal_of(request: AdmissionRequest, view: View, decision: Decision) -> Refusal | None:
-    """What is wrong with the pod that a patch makes; with the pod itself is not Larder's fault."""
-    error = DecisionReason.INTERNAL_ERROR
+def patch_fault(request: AdmissionRequest, view: View, decision: Decision) -> str | None:
+    """What is wrong with the pod that a patch makes, or None."""
     try:
         patched = apply_patch(request.pod, decision.operations)
-    except PatchError as misfit:
-        return Refusal(error, f"the patch does not apply: {misfit}")
+    except PatchError as error:
+        return f"the patch does not apply: {error}"
     if fault := soundness_fault(patched):
-        if own_fault := soundness_fault(request.pod):
-            return Refusal(DecisionReason.INVALID_POD, own_fault)
-        return Refusal(error, f"the patched pod would be refused: {fault}")
+        return f"the patched pod would be refused: {fault}"
     again = _first_decision(replace(request, pod=patched), view)
     if again.reason is not DecisionReason.ALREADY_REWRITTEN:
-        return Refusal(error, f"a second application is not the same as one: {again.reason}")
+        return f"a second application is not the same as one: {again.reason}"
     return None
 
 

@@ -5,7 +5,7 @@ pod is refused.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from webhook.mutation.raw import Json, list_of, object_of, text_of
 
@@ -19,6 +19,12 @@ def soundness_fault(pod: Json) -> str | None:
 
 def _faults(pod: Json) -> Iterator[str]:
     spec = object_of(object_of(pod).get("spec"))
+    metadata = object_of(object_of(pod).get("metadata"))
+    if not isinstance(metadata.get("annotations"), dict | None):
+        yield "its annotations are no object"
+    if not isinstance(spec.get("affinity"), dict | None):
+        yield "its affinity is no object"
+    yield from _list_faults(spec, "volumes")
     volumes = [object_of(v).get("name") for v in list_of(spec.get("volumes"))]
     containers = [
         object_of(c) for kind in ("initContainers", "containers") for c in list_of(spec.get(kind))
@@ -27,6 +33,7 @@ def _faults(pod: Json) -> Iterator[str]:
     yield from _name_faults("container", [c.get("name") for c in containers])
     known = {name for name in volumes if isinstance(name, str)}
     for container in containers:
+        yield from _list_faults(container, "env", "volumeMounts")
         mounts = [object_of(m) for m in list_of(container.get("volumeMounts"))]
         yield from (
             "a mount of a container has no volume"
@@ -34,6 +41,12 @@ def _faults(pod: Json) -> Iterator[str]:
             if text_of(mount.get("name")) not in known
         )
         yield from _twice("mount path", [m.get("mountPath") for m in mounts])
+
+
+def _list_faults(parent: Mapping[str, Json], *names: str) -> Iterator[str]:
+    for name in names:
+        if not isinstance(parent.get(name), list | None):
+            yield f"its {name} is no list"
 
 
 def _name_faults(kind: str, names: list[Json]) -> Iterator[str]:
