@@ -86,9 +86,11 @@ def _followers(
     except ClusterError as error:
         refuse(PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
     own = None if followers else certificate
+    cluster, rotation = Cluster(client, state, metrics), rotation_of(client, SystemClock())
+    told = cluster.events.clock_behind
     return followers | {
-        "cluster": Cluster(client, state, metrics),
-        "certificates": OwnCertificates(rotation_of(client, SystemClock()), own, state, metrics),
+        "cluster": cluster,
+        "certificates": OwnCertificates(rotation, own, state, metrics, told),
     }
 
 

@@ -8,10 +8,10 @@ stays; a certificate is renewed ten days before it ends.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from certs.authority import Action, Material, Step, write_material
+from certs.authority import Action, Material, Reason, Step, write_material
 from certs.kube_api import KubeConfigurations, KubeSecret
 from certs.rotation import Rotation, Turn
 from certs.secret_store import SecretStore
@@ -53,7 +53,10 @@ def rotation_of(client: KubeClient, clock: Clock) -> Rotation:
 
 
 class OwnCertificates:
-    """Takes turns. `certificate` None: another one is shown, and the path alone is ours."""
+    """Takes turns. `certificate` None: another one is shown, and the path alone is ours.
+
+    `tell_clock_behind` is called once when the clock turns out to be, with Secret and sentence.
+    """
 
     def __init__(
         self,
@@ -61,13 +64,16 @@ class OwnCertificates:
         certificate: ServingCertificate | None,
         state: State,
         metrics: Metrics,
+        tell_clock_behind: Callable[[str, str], object],
     ) -> None:
         self._rotation = rotation
         self._certificate = certificate
         self._state = state
         self._metrics = metrics
+        self._tell_clock_behind = tell_clock_behind
         self._backoff = Backoff()
         self._complaint = ""
+        self._is_behind = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take a turn at once and every `TURN_SECONDS`, until asked to stop."""
@@ -84,7 +90,14 @@ class OwnCertificates:
         self._backoff.reset()
         self._tell("")
         self._count(turn)
+        await self._watch_clock(turn.step)
         return TURN_SECONDS
+
+    async def _watch_clock(self, step: Step | None) -> None:
+        was_behind = self._is_behind
+        self._is_behind = step is not None and step.reason is Reason.CLOCK_BEHIND
+        if step and self._is_behind and not was_behind:
+            await asyncio.to_thread(self._tell_clock_behind, SECRET, step.message)
 
     def _show(self, material: Material) -> None:
         if self._certificate and material.leaf:

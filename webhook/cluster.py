@@ -78,7 +78,7 @@ class Cluster:
         self._reports = Watch(NODE_REPORTS, around, self._on_reports, keep=facts_only)
         self._watches = (self._catalog, self._namespaces, self._reports)
         self._node_reports = NodeReports(metrics)
-        self._events = WebhookEvents(client, clock, socket.gethostname())
+        self.events = WebhookEvents(client, clock, socket.gethostname())
         source = CatalogConfigMap(self._catalog.mirror)
         self._catalog_watch = CatalogWatch(source, state, metrics)
 
@@ -103,7 +103,7 @@ class Cluster:
         if reading.changed and reading.problems:
             objects = self._catalog.mirror.snapshot.objects
             config_map = objects.get((SYSTEM_NAMESPACE, CATALOG_CONFIG_MAP))
-            self._events.catalog_invalid(config_map, reading.problems)
+            self.events.catalog_invalid(config_map, reading.problems)
 
     def _on_reports(self) -> None:
         contents = self._reports.mirror.snapshot.objects.values()

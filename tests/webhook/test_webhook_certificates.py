@@ -14,7 +14,7 @@ from tests.certs.certs_cases import NOW
 from tests.certs.certs_memory import Memory, MemoryClient
 from tests.certs.certs_world import MUTATING, VALIDATING, configuration
 from webhook.certificate_files import LOOK_SECONDS, CertificateFiles
-from webhook.certificates import ENDPOINTS, TURN_SECONDS, OwnCertificates, rotation_of
+from webhook.certificates import ENDPOINTS, SECRET, TURN_SECONDS, OwnCertificates, rotation_of
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
 from webhook.state import State
@@ -31,16 +31,22 @@ class Kept:
         self.memory.put(VALIDATING, configuration("ValidatingWebhookConfiguration", *names[2:]))
         self.certificate = ServingCertificate()
         self.metrics = Metrics()
+        self.behind_seconds = 0.0
+        self.told: list[tuple[str, str]] = []
         self.state = State(PurePosixPath("/r"), VolumeMode.BY_NAMESPACE, admission_path=None)
-        self.own = OwnCertificates(
+        self.own = self.replica(self.certificate if is_shown else None)
+
+    def replica(self, certificate: ServingCertificate | None) -> OwnCertificates:
+        return OwnCertificates(
             rotation_of(MemoryClient(self.memory), self),
-            self.certificate if is_shown else None,
+            certificate,
             self.state,
             self.metrics,
+            lambda secret, sentence: self.told.append((secret, sentence)),
         )
 
     def now(self) -> float:
-        return NOW.timestamp()
+        return NOW.timestamp() - self.behind_seconds
 
     def monotonic(self) -> float:
         return 0.0
@@ -61,6 +67,20 @@ async def test_the_first_turn_shows_publishes_and_opens_the_admission_path() -> 
     assert kept.metric("s_healthy") == 1
     assert kept.metric("_steps_total", reason="NothingStored") == 1
     assert (kept.metric("_expires_timestamp_seconds") or 0) > kept.now()
+
+
+async def test_a_clock_that_falls_behind_is_told_once_each_time() -> None:
+    kept = Kept()
+    await kept.turn()
+    for _ in range(2):
+        kept.behind_seconds = 7200.0
+        for _ in range(3):
+            assert await kept.turn() == TURN_SECONDS
+        kept.behind_seconds = 0.0
+        await kept.turn()
+    assert [secret for secret, _ in kept.told] == [SECRET] * 2
+    assert all(sentence.startswith("the clock says ") for _, sentence in kept.told)
+    assert kept.metric("_steps_total", reason="ClockBehind") == 6
 
 
 async def test_where_files_are_shown_the_path_alone_is_taken() -> None:
@@ -92,12 +112,9 @@ async def test_an_api_server_that_is_away_changes_nothing_and_is_told_once() -> 
 async def test_a_clock_that_is_behind_shows_in_a_metric_and_what_is_there_is_served() -> None:
     kept = Kept()
     await kept.turn()
-    kept.now = lambda: NOW.timestamp() - 86_400.0  # type: ignore[method-assign] - time goes back
+    kept.behind_seconds = 86_400.0
     kept.certificate = ServingCertificate()
-    late = OwnCertificates(
-        rotation_of(MemoryClient(kept.memory), kept), kept.certificate, kept.state, kept.metrics
-    )
-    await late._take_turn()
+    await kept.replica(kept.certificate)._take_turn()
     assert kept.certificate.is_loaded
     assert kept.metric("s_healthy") == 0
     assert kept.metric("_steps_total", reason="ClockBehind") == 1
