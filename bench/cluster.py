@@ -20,8 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -54,12 +54,12 @@ HUB_CONTROL_PORT: Final = 8081
 SPARE: Final = "hf://larder-demo/spare"
 WRITTEN: Final = frozenset(
     {
-        "configmaps",
-        "events",
-        "mutatingwebhookconfigurations",
-        "nodes",
-        "secrets",
-        "validatingwebhookconfigurations",
+        ("", "configmaps"),
+        ("", "nodes"),
+        ("", "secrets"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ("events.k8s.io", "events"),  # the kubelet writes those of the core API
     }
 )
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
@@ -143,7 +143,7 @@ class Cluster:
                 continue
             labels = dict(_LABEL.findall(line))
             what = f"{labels['verb']} {labels['resource']}"
-            if labels["verb"] in _WRITES and labels["resource"] in WRITTEN:
+            if labels["verb"] in _WRITES and (labels["group"], labels["resource"]) in WRITTEN:
                 total[what] += 0 if labels["subresource"] else int(float(line.rpartition(" ")[2]))
         return total
 
@@ -249,9 +249,7 @@ def measure_quiet(cluster: Cluster, seconds: float) -> Mapping[str, float]:
 
 
 def settle(cluster: Cluster) -> None:
-    """Wait until the agents have nothing left to do: for a while, longer than a report may be late,
-    nobody writes and nobody asks the hub (which starts with its agent, and makes its models first).
-    """
+    """Wait until nothing is left to do: for a while nobody writes, and nobody asks the hub."""
     seen: object = None
     since = time.monotonic()
 
