@@ -11,7 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT ?= $(or $(shell git describe --always --exclude '*' --abbrev=12 --dirty=.dirty 2>/dev/null),unknown)
 # Reads a Dockerfile from its standard input and takes the image's name as its last word.
 IMAGE_BUILD ?= docker build --file - . --tag
-PURE_TESTS := tests/larder tests/agent/planning $(wildcard tests/webhook/test_mutation_*.py tests/certs/test_authority_*.py)
+PURE_TESTS := tests/larder tests/agent/planning tests/controller/planning $(wildcard tests/webhook/test_mutation_*.py tests/certs/test_authority_*.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header
 # What the agent is allowed in a cluster: uid 0 without any capability.

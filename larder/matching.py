@@ -85,6 +85,12 @@ class CatalogIndex:
             [m for m in allowed if len(m.entry.identity.storage_uri) == longest], source
         )
 
+    def entries_for(self, uri: str) -> Iterator[ModelEntry]:
+        """Entries that could answer for a URI, whoever asks and whatever else the pod says."""
+        if scheme_of(uri) in CACHEABLE_SCHEMES and len(uri) <= MAX_URI_CHARACTERS:
+            for match in self._candidates(uri):
+                yield match.entry
+
     def _candidates(self, uri: str) -> Iterator[Match]:
         """Entries whose URI is the given one or above it, longest first."""
         model = parse_hub_uri(uri)

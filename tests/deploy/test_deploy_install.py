@@ -10,7 +10,7 @@ from webhook.certificates import SECRET
 
 ROLES = [o for o in INSTALLED if o["kind"] in {"Role", "ClusterRole"}]
 BINDINGS = [o for o in INSTALLED if o["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
-ACCOUNTS = {"larder-agent", "larder-webhook"}
+ACCOUNTS = {"larder-agent", "larder-webhook", "larder-controller"}
 
 
 def key(o: Object) -> tuple[str, str | None, str]:
@@ -102,12 +102,15 @@ def test_rights_to_make_or_take_away_are_few(verb: str) -> None:
         for resource in rule["resources"]
         if verb in rule["verbs"]
     ]
+    claims = [("larder-controller", f"persistentvolume{end}") for end in ("s", "claims")]
     made = [
         ("larder-agent", "configmaps"),
         ("larder-agent", "events"),
         ("larder-webhook", "events"),
+        *claims,
+        ("larder-controller", "events"),
     ]
-    assert holders == (made if verb == "create" else [])
+    assert holders == {"create": made, "delete": claims}.get(verb, [])
 
 
 def test_every_right_is_one_programs_and_only_its() -> None:

@@ -27,10 +27,16 @@ _PATH = re.compile(
 _KINDS = {
     "configmaps": "ConfigMap",
     "events": "Event",
+    "inferenceservices": "InferenceService",
+    "leases": "Lease",
     "namespaces": "Namespace",
     "nodes": "Node",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "persistentvolumes": "PersistentVolume",
     "pods": "Pod",
     "secrets": "Secret",
+    "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
 }
 
 
@@ -82,6 +88,8 @@ class ApiServer:
         self.seen: list[Seen] = []
         self.tokens: set[str] | None = None  # None: everybody may come in
         self.is_brief = False  # watches break off after what has happened so far
+        self.standing: dict[tuple[str, str], Fault] = {}  # by method and path, for every request
+        self.discovery: dict[str, Json] = {}  # what is answered at a path that is no collection's
         self._port = 0
         self.start()
 
@@ -215,13 +223,18 @@ class Handler(BaseHTTPRequestHandler):
         length = int(headers.get("content-length", 0))
         body = self.rfile.read(length)
         self.api.seen.append(Seen(self.command, url.path, self.query, headers))
-        fault = self.api.faults.popleft() if self.api.faults else None
+        fault = self.api.standing.get((self.command, url.path))
+        if self.api.faults and not fault:
+            fault = self.api.faults.popleft()
         if fault:
             fault(self)
             return
         token = headers.get("authorization", "").removeprefix("Bearer ")
         if self.api.tokens is not None and token not in self.api.tokens:
             self.refuse(401, "Unauthorized")
+            return
+        if found := self.api.discovery.get(url.path):
+            self.answer(200, found)
             return
         match = _PATH.fullmatch(url.path)
         if not match or match["plural"] not in _KINDS:
@@ -247,9 +260,19 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command == "GET":
             self.answer(200, now)
         elif self.command == "DELETE" and now is not None:
-            self.answer(200, self.world.put(self.plural, now, "DELETED"))
+            self._delete(now, (body or {}).get("preconditions") or {})
         elif body is not None:
             self._patch(key, now, body, is_apply=is_apply)
+
+    def _delete(self, now: Json, preconditions: Json) -> None:
+        metadata = now["metadata"]
+        if any(metadata.get(name) != value for name, value in preconditions.items()):
+            self.refuse(409, "Conflict")
+        elif metadata.get("finalizers"):
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            self.answer(200, self.world.put(self.plural, now, "MODIFIED"))
+        else:
+            self.answer(200, self.world.put(self.plural, now, "DELETED"))
 
     def _patch(
         self, key: tuple[str, str, str], now: Json | None, body: Json, *, is_apply: bool
@@ -360,6 +383,7 @@ class Handler(BaseHTTPRequestHandler):
         facts = {
             "metadata.name": metadata["name"],
             "spec.nodeName": content.get("spec", {}).get("nodeName"),
+            "status.phase": content.get("status", {}).get("phase"),
         }
         return _matches(self.query.get("fieldSelector", ""), facts) and _matches(
             self.query.get("labelSelector", ""), metadata.get("labels") or {}
@@ -367,8 +391,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _matches(selector: str, facts: Json) -> bool:
-    terms = [term.split("=", 1) for term in selector.split(",") if term]
-    return all(t[0] in facts and (len(t) == 1 or facts[t[0]] == t[1]) for t in terms)
+    return all(_holds(term, facts) for term in selector.split(",") if term)
+
+
+def _holds(term: str, facts: Json) -> bool:
+    name, equals, value = term.partition("=")
+    if name.endswith("!"):
+        return bool(facts.get(name[:-1]) != value)
+    return name in facts and (not equals or facts[name] == value)
 
 
 def merged(now: Json, patch: Json, *, keep_null: bool = False) -> Json:
