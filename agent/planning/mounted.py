@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from larder.claims import claim_named
 from larder.contract import STORAGE_INITIALIZER
 from larder.layout import SLOTS, Key, is_key
 
 _ENDED = frozenset({"Succeeded", "Failed"})
-_CLAIM_PREFIX = "larder-"
 
 KubeObject = Mapping[str, Any]
 
@@ -32,9 +32,10 @@ def _keys(pod: KubeObject, slots: PurePosixPath) -> Iterator[Key]:
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or ""
         path = PurePosixPath((volume.get("hostPath") or {}).get("path") or "/")
         below = path.relative_to(slots).parts if path.is_relative_to(slots) else ()
-        for name in (claim.removeprefix(_CLAIM_PREFIX), *below[:1]):
-            if is_key(name):
-                yield Key(name)
+        if ours := claim_named("", claim):
+            yield ours.key
+        if below and is_key(below[0]):
+            yield Key(below[0])
 
 
 def is_waiting(pod: KubeObject) -> bool:

@@ -34,6 +34,7 @@ def claim(name: str) -> dict[str, Any]:
         pytest.param([path(str(ROOT))], set(), id="the root is an agent's"),
         pytest.param([path(f"{ROOT}/slots/short")], set(), id="no key"),
         pytest.param([path(f"/elsewhere/slots/{A}")], set(), id="another root"),
+        pytest.param([claim(f"larder-{B}-content")], {B}, id="the claim of a content"),
         pytest.param([claim("models")], set(), id="another claim"),
         pytest.param([{"name": "v", "emptyDir": {}}], set(), id="no path at all"),
     ],
