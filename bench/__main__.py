@@ -21,7 +21,7 @@ from rich.table import Table
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "bench" / "results" / "latest.json"
-BENCHMARKS = ("admission", "hit", "fill")
+BENCHMARKS = ("decision", "admission", "hit", "fill")
 
 Document = Mapping[str, Any]
 
