@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SIZE ?= 512MB
 CRASHES ?= 200
 WORKERS ?= 2
+N ?= 50000
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT ?= $(or $(shell git describe --always --exclude '*' --abbrev=12 --dirty=.dirty 2>/dev/null),unknown)
 # Reads a Dockerfile from its standard input and takes the image's name as its last word.
@@ -18,7 +19,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
 .DEFAULT_GOAL := help
-.PHONY: help install check static format lint types imports test cover test-as-agent test-crash test-cluster images image-of-kserve demo bench bench-cluster lock clean
+.PHONY: help install check static format lint types imports test cover test-as-agent test-crash fuzz test-cluster images image-of-kserve demo bench bench-cluster lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -73,6 +74,9 @@ test-as-agent: install ## the agent's tests as the identity it has in a cluster:
 
 test-crash: install ## kill the agent CRASHES=200 times at random moments and look at its disk
 	$(BIN)/python -m tests.crash.run --runs $(CRASHES)
+
+fuzz: install ## ask the webhook about N=50000 odd pods: no error, no hang, no invalid patch
+	$(BIN)/python -m tests.fuzz.run --reviews $(N)
 
 # Needs a node, and on it what `make images` builds; NODE= leaves out the tests that do. The cluster
 # keeps Larder's install afterwards: `kubectl delete -k deploy/base` takes it away.
