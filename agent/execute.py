@@ -19,7 +19,9 @@ from agent.planning.plan import Cancel, Evict, Fill, Observation, Plan, Publish,
 from agent.planning.values import Failure, Inventory
 from agent.pods import Pods
 from agent.report import Statuses
+from agent.sources.web import Network
 from agent.store.store import Store
+from larder import catalog
 from larder.contract import FillFailure
 from larder.errors import (
     CacheRootError,
@@ -95,6 +97,7 @@ class Executor:
                 revision=entry.revision or "",
                 endpoint=entry.fetch_endpoint,
                 secret=self._tools.secrets.secret_of(entry),
+                network=_network(entry.network or seen.wishes.network),
                 allow_patterns=tuple(entry.allow_patterns),
                 ignore_patterns=tuple(entry.ignore_patterns),
                 digest=entry.digest,
@@ -213,6 +216,11 @@ class Executor:
             freed_bytes=freed_bytes,
         )
         return True
+
+
+def _network(wanted: catalog.Network) -> Network:
+    """The way out that the catalog names, for a child."""
+    return Network(wanted.proxy, wanted.ca_bundle)
 
 
 def _as_failure(error: DiskFullError | CacheRootError) -> FillError:

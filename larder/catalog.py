@@ -342,12 +342,14 @@ def _rule_faults(document: dict[str, YamlValue], *, standalone: bool) -> list[tu
     eviction, _ = _validate(
         Eviction, defaults.get("eviction") if isinstance(defaults, dict) else {}
     )
+    network, _ = _validate(Network, defaults.get("network") if isinstance(defaults, dict) else {})
     groups = _valid_items(NodeGroup, document.get("nodeGroups"))
     entries = _valid_items(ModelEntry, document.get("models"))
     broken = _broken_entries(document.get("models"))
     named = {key: _names(document.get(key)) for key in ("nodeGroups", "models")}
     return [
         *(rules.eviction_faults(eviction) if eviction else ()),
+        *(rules.network_faults(("defaults", "network"), network) if network else ()),
         *(f for i, g in groups.items() for f in rules.group_faults(("nodeGroups", i), g)),
         *(
             f

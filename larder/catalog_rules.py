@@ -24,13 +24,13 @@ from larder.storage_uri import (
     entry_uri_fault,
     normalise,
     scheme_of,
+    unfilled,
 )
 from larder.yaml_tree import Path
 
 Fault = tuple[Path, str]
 
 COMMIT_HEX_DIGITS = 40
-FILLED_SCHEMES = ("hf",)
 MAX_ENTRIES_OF_A_URI = 100  # they are compared with one another, each pair
 _BRACKETS = re.compile(r"\[!?+\]?+[^\]]*\]")  # as fnmatch reads them: `[]a]` and `[!]a]` are closed
 
@@ -42,6 +42,16 @@ def eviction_faults(eviction: Eviction) -> Iterator[Fault]:
             ("defaults", "eviction", "lowThresholdPercent"),
             f"is not below highThresholdPercent; accepted: below {eviction.high_threshold_percent}",
         )
+
+
+def network_faults(at: Path, network: Network) -> Iterator[Fault]:
+    """What is wrong with the way out to the sources."""
+    if network.proxy and (
+        not network.proxy.startswith("http://") or endpoint_fault(network.proxy) is not None
+    ):
+        yield (*at, "proxy"), "is not a proxy; accepted: http://HOST:PORT"
+    if network.ca_bundle and not network.ca_bundle.startswith("/"):
+        yield (*at, "caBundle"), "is not an absolute path; accepted: a file of the agent"
 
 
 def group_faults(at: Path, group: NodeGroup) -> Iterator[Fault]:
@@ -62,18 +72,18 @@ def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[F
         yield from _revision_faults(at, entry)
     if entry.placement == "Require" and entry.fill == "OnDemand":
         yield (*at, "fill"), "is OnDemand, which placement Require excludes; accepted: Eager"
-    scheme = scheme_of(entry.storage_uri)
-    if (
-        entry.placement == "Require"
-        and scheme in CACHEABLE_SCHEMES
-        and scheme not in FILLED_SCHEMES
-    ):
-        fault = f"is Require, but no agent can fill {scheme}:// yet; accepted: Prefer"
+    is_cacheable = scheme_of(entry.storage_uri) in CACHEABLE_SCHEMES
+    if entry.placement == "Require" and is_cacheable and (kind := unfilled(entry.storage_uri)):
+        fault = f"is Require, but no agent can fill {kind} yet; accepted: Prefer"
         yield (*at, "placement"), fault
     for name, value in (("fetchFrom", entry.fetch_from), ("endpoint", entry.endpoint)):
         is_any = name == "endpoint" and value == ANY_ENDPOINT
         if value is not None and not is_any and (fault := endpoint_fault(value)):
             yield (*at, name), fault
+    if entry.endpoint and scheme_of(entry.storage_uri) == "https":
+        yield (*at, "endpoint"), "is not for https://, whose URIs name a host; accepted: fetchFrom"
+    if entry.network is not None:
+        yield from network_faults((*at, "network"), entry.network)
     yield from _namespace_faults(at, entry)
     yield from _credential_faults(at, entry, standalone=standalone)
     yield from _pattern_faults((*at, "allowPatterns"), entry.allow_patterns)
@@ -222,8 +232,6 @@ def catalog_notes(
     notes = []
     if catalog.defaults.fills.max_bandwidth:
         notes.append("defaults.fills.maxBandwidth has no effect yet: fills are not throttled")
-    if catalog.defaults.network != Network():
-        notes.append("defaults.network has no effect yet: the environment's proxy and CA are used")
     for entry in catalog.models:
         notes += [
             f"model {entry.name!r}: {note}" for note in _entry_notes(entry, standalone=standalone)
@@ -233,8 +241,8 @@ def catalog_notes(
 
 def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
     scheme = scheme_of(entry.storage_uri)
-    if scheme not in FILLED_SCHEMES:
-        yield f"no agent can fill {scheme}:// yet; its pods download as before"
+    if kind := unfilled(entry.storage_uri):
+        yield f"no agent can fill {kind} yet; its pods download as before"
     revision = entry.revision or ""
     if scheme == "hf" and not is_commit(revision):
         yield (
@@ -243,8 +251,6 @@ def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
         )
     if entry.fill == "OnDemand":
         yield "fill OnDemand has no effect yet; it is filled eagerly"
-    if entry.network is not None:
-        yield "network has no effect yet; the environment's proxy and CA are used"
     if standalone and entry.credentials is not None and entry.credentials.secret_name:
         yield "credentials.secretName has no effect outside a cluster; it is fetched without"
     if ANY_NAMESPACE in entry.namespaces and entry.credentials is not None:

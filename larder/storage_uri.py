@@ -17,12 +17,17 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HF_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,221}")
 _AZURE_BLOB = re.compile(r"https://[^/]+\.blob\.core\.[^/]+/[^/]+(/.*)?")
+_FOREIGN_FILES = re.compile(r"https://(?:[^/]+\.file\.core\.[^/]+/.*|.*\.git)")  # shares, git
+_REPACKED = re.compile(r".*\.(?:gz|Z|bz2|xz|br|tbz2?|txz|taz|tz)")
 _UNRESOLVED = re.compile(r"[\x00-\x1f\x7f]|\$\(")
 _UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f]")
 MAX_URI_CHARACTERS: Final = 2048  # more than any place that can be cached needs
 
 CACHEABLE_SCHEMES: Final = ("hf", "s3", "gs", "https")
+FILLED_SCHEMES: Final = ("hf", "https")
 TREE_SCHEMES: Final = frozenset({"s3", "gs"})  # a URI below an entry's URI is a part of it
+
+ARCHIVES: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 
 DEFAULT_ENDPOINTS: Final[Mapping[str, str]] = {
     "hf": "https://huggingface.co",
@@ -61,6 +66,21 @@ def is_unresolved(uri: str) -> bool:
 def is_tree(uri: str) -> bool:
     """Whether URIs below this one are parts of it (object stores), rather than other models."""
     return scheme_of(uri) in TREE_SCHEMES or _AZURE_BLOB.fullmatch(normalise(uri)) is not None
+
+
+def unfilled(uri: str) -> str | None:
+    """The kind of a URI that no agent can fill, whose pods download as before; None for others."""
+    scheme = scheme_of(uri)
+    if scheme == "https" and is_tree(uri):
+        return "Azure blobs"
+    if scheme == "https" and is_archive(uri):
+        return "archives"
+    return None if scheme in FILLED_SCHEMES else f"{scheme}://"
+
+
+def is_archive(uri: str) -> bool:
+    """Whether KServe unpacks what a URI names, by its ending."""
+    return normalise(uri).endswith(ARCHIVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,12 @@ def _place_fault(uri: str, scheme: str) -> str | None:
         return "carries a user, query or fragment; credentials go to 'credentials'"
     if scheme == "https" and (endpoint_fault(f"https://{place}") or not path):
         return "names no file on a host; accepted: https://HOST/PATH"
+    if scheme == "https" and _FOREIGN_FILES.fullmatch(normalise(uri)):
+        return "names a git repository or a file share; accepted: a single file or an Azure blob"
+    if scheme == "https" and not is_archive(uri) and _REPACKED.fullmatch(normalise(uri)):
+        return (
+            f"is repacked by KServe in a way that cannot be cached; accepted: {', '.join(ARCHIVES)}"
+        )
     if scheme != "https" and not _BUCKET.fullmatch(place):
         return f"names no bucket; accepted: {scheme}://BUCKET/PATH"
     fault = path_fault(path) if path else None

@@ -16,15 +16,13 @@ from typing import Final
 
 from agent.fill.engine import Workplace, fill, resolve
 from agent.fill.job import Done, Event, Job, Operation, event_line, failed, parse_job
-from agent.sources.hf import HubSource
-from agent.sources.secret import HF_TOKEN
-from agent.sources.web import Timeouts
+from agent.sources.schemes import Reach, source_of
+from agent.sources.web import Timeouts, Web
 from agent.store import at
 from agent.store.faults import translated
 from larder.contract import FillFailure
-from larder.errors import CacheRootError, FillError, PermanentError, TransientError
+from larder.errors import CacheRootError, FillError, TransientError
 from larder.layout import LOCK_FILE, staging_path
-from larder.storage_uri import scheme_of
 from runtime.clock import SystemClock
 
 _UMASK: Final = 0o022
@@ -76,20 +74,13 @@ def _outcome(job: Job, emit: Callable[[Event], None]) -> Event:
 
 def _work(job: Job, emit: Callable[[Event], None]) -> None:
     timeouts = Timeouts(job.pace.connect_timeout_seconds, job.pace.read_timeout_seconds)
-    if scheme_of(job.storage_uri) != "hf":
-        raise PermanentError(
-            FillFailure.SOURCE_UNAVAILABLE,
-            f"this agent has no source for {job.storage_uri!r}; it has one for hf://",
-        )
     clock = SystemClock()
-    with (
-        _staging(job) as (root_fd, staging_fd),
-        closing(HubSource(job.endpoint, job.secret.line(HF_TOKEN), clock, timeouts)) as source,
-    ):
+    with closing(Web(timeouts, job.network)) as web, _staging(job) as (root_fd, staging_fd):
+        reach = Reach(job.endpoint, job.secret, clock, web)
         place = Workplace(
             root_fd=root_fd,
             staging_fd=staging_fd,
-            source=source,
+            source=source_of(job.storage_uri, reach),
             clock=clock,
             emit=emit,
             wait=_wait,

@@ -26,28 +26,30 @@ _MODE: Final = 0o600
 
 
 class Hashes:
-    """What a file's bytes come to so far: its SHA-256, and its git blob id if that is listed."""
+    """What a file's bytes come to so far: its SHA-256, and whatever else is listed of it."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
-        self._git = None
+        self._listed = {}  # by what they are to come to; the algorithms are the sources' choice
         if file.git_sha1 is not None:
             start = b"blob %d\0" % file.size_bytes
-            self._git = hashlib.sha1(start, usedforsecurity=False)  # git's choice
+            self._listed[file.git_sha1] = hashlib.sha1(start, usedforsecurity=False)
+        if file.md5 is not None:
+            self._listed[file.md5] = hashlib.md5(usedforsecurity=False)
 
     def copy(self) -> Self:
         """The same state, to go back to."""
         other = type(self)(self._file)
         other._sha256 = self._sha256.copy()  # noqa: SLF001 - its own class
-        other._git = self._git.copy() if self._git else None  # noqa: SLF001 - as above
+        other._listed = {e: h.copy() for e, h in self._listed.items()}  # noqa: SLF001 - as above
         return other
 
     def update(self, chunk: memoryview) -> None:
         """Take in the next bytes."""
         self._sha256.update(chunk)
-        if self._git is not None:
-            self._git.update(chunk)
+        for listed in self._listed.values():
+            listed.update(chunk)
 
     @property
     def sha256(self) -> Digest:
@@ -56,11 +58,10 @@ class Hashes:
 
     def refuse_difference(self) -> None:
         """Raise `IntegrityError` if the whole file is not what the source listed."""
-        pairs: list[tuple[str | None, str]] = [(self._file.sha256, self.sha256)]
-        if self._git is not None:
-            pairs.append((self._file.git_sha1, self._git.hexdigest()))
+        pairs = [(expected, listed.hexdigest()) for expected, listed in self._listed.items()]
+        pairs.append((self._file.sha256 or self.sha256, self.sha256))
         for expected, observed in pairs:
-            if expected is not None and observed != expected:
+            if observed != expected:
                 raise IntegrityError(self._file.path, expected, observed)
 
 

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from agent.sources.secret import NO_SECRET, Secret
+from agent.sources.web import Network
 from larder.contract import FillFailure
 from larder.errors import FillError, PermanentError, TransientError
 from larder.layout import PART_BYTES, Key
@@ -69,6 +70,7 @@ class Job:
     digest: str | None = None
     max_size_bytes: int | None = None
     pace: Pace = DEFAULT_PACE
+    network: Network = field(default_factory=Network)
 
     def line(self) -> bytes:
         """The job as its child reads it. Holds the secret."""
@@ -84,6 +86,7 @@ def parse_job(line: bytes) -> Job:
         raw["ignore_patterns"] = tuple(raw["ignore_patterns"])
         raw["pace"] = Pace(**raw["pace"])
         raw["secret"] = Secret(**raw["secret"])
+        raw["network"] = Network(**raw["network"])
         return Job(**raw)
     except (ValueError, KeyError, TypeError):
         raise ValueError("standard input does not hold a job") from None  # the cause may show it

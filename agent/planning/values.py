@@ -24,15 +24,20 @@ PLACES: Final = (SLOTS, STAGING, TRASH, QUARANTINE, ORPHANS)
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file as a source lists it: at least one of the digests is known.
+    """One file as a source lists it, with the digests that the source knows.
 
-    `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content.
+    `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content. `etag` and
+    `version` are the source's own words for these very bytes: with them it is asked for no others.
+    Without any digest, what the first fill sees is the reference (trust on first use).
     """
 
     path: str
     size_bytes: int
     sha256: Digest | None = None
     git_sha1: str | None = None
+    md5: str | None = None
+    etag: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,15 @@ class Listing:
     def text(self) -> str:
         """What `staging/<key>/listing.json` holds."""
         files = [
-            {"path": f.path, "size": f.size_bytes, "sha256": f.sha256, "gitSha1": f.git_sha1}
+            {
+                "path": f.path,
+                "size": f.size_bytes,
+                "sha256": f.sha256,
+                "gitSha1": f.git_sha1,
+                "md5": f.md5,
+                "etag": f.etag,
+                "version": f.version,
+            }
             for f in self.files
         ]
         document = {"storageUri": self.storage_uri, "revision": self.revision, "files": files}
@@ -68,6 +81,7 @@ def parse_listing(text: str) -> Listing | None:
                 f["size"],
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 f["gitSha1"],
+                *(f.get(name) for name in ("md5", "etag", "version")),  # newer than the others
             )
             for f in raw["files"]
         )
@@ -76,6 +90,7 @@ def parse_listing(text: str) -> Listing | None:
         return None
     sizes_fit = all(type(f.size_bytes) is int and f.size_bytes >= 0 for f in files)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
+    texts_fit &= all(isinstance(w, str | None) for f in files for w in (f.md5, f.etag, f.version))
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None
     return listing

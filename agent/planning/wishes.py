@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from larder.catalog import DEFAULT_BUDGET, Catalog, ModelEntry
-from larder.catalog_rules import FILLED_SCHEMES
+from larder.catalog import DEFAULT_BUDGET, Catalog, ModelEntry, Network
 from larder.layout import Key
 from larder.quantities import Share
-from larder.storage_uri import scheme_of
+from larder.storage_uri import unfilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,15 @@ class Limits:
 class Wishes:
     """The catalog, read for one node. `entries` are those of `wanted`, whole.
 
-    `groups` are the names of the node's groups, in document order.
+    `groups` are the names of the node's groups, in document order; `network` is the way out for
+    entries that name none.
     """
 
     wanted: Mapping[Key, Wanted]
     limits: Limits
     entries: Mapping[Key, ModelEntry] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    network: Network = field(default_factory=Network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
         wanted={key: _wanted(entry) for key, entry in entries.items()},
         entries=entries,
         groups=tuple(group.name for group in groups),
+        network=defaults.network,
         limits=Limits(
             budget_bytes=budget,
             free_floor_bytes=defaults.free_floor.of_bytes(filesystem_bytes),
@@ -89,5 +91,5 @@ def _wanted(entry: ModelEntry) -> Wanted:
         name=entry.name,
         priority=entry.priority,
         is_pinned=entry.retention == "Pinned",
-        has_source=scheme_of(entry.storage_uri) in FILLED_SCHEMES,
+        has_source=unfilled(entry.storage_uri) is None,
     )

@@ -9,17 +9,16 @@ with a size, a digest, and a path that a slot may hold; every answer with a file
 commit, the size and the range that were asked for. The token goes to the hub's origin only.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.hf_refusals import Asked, refusal, unavailable
-from agent.sources.interface import Body, RangeRefusedError, SourceRequest
-from agent.sources.web import NO_HEADERS, Answer, Timeouts, Web, origin_of
+from agent.sources.interface import Body, SourceRequest
+from agent.sources.ranges import checked_body, range_headers, refuse_range
+from agent.sources.web import NO_HEADERS, Answer, Web, origin_of
 from larder.errors import (
     FillError,
     ModelNotFoundError,
@@ -38,11 +37,7 @@ ENVIRONMENT: Final = {
 }
 """What huggingface_hub reads when it is imported; for the environment of a fill's child."""
 
-_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "larder"}
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19})")
-_PARTIAL_CONTENT: Final = 206
 _NOT_FOUND: Final = 404
-_RANGE_NOT_SATISFIABLE: Final = 416
 
 
 class HubSource:
@@ -53,22 +48,21 @@ class HubSource:
         endpoint: str,
         token: str | None,
         clock: Clock,
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        web: Web | None = None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._origin = origin_of(endpoint)
         self._token = token
         self._secret = {"Authorization": f"Bearer {token}"} if token else NO_HEADERS
         self._clock = clock
-        self._timeouts = timeouts
-        self._web = Web(timeouts)
+        self._web = web or Web()
 
     def list(self, request: SourceRequest) -> Listing:
         """The files at the commit that the revision names now."""
         from agent.sources.hf_api import HubApi  # noqa: PLC0415 - imports the hub's library
 
         model = _model_of(request.storage_uri)
-        hub = HubApi(self._endpoint, self._token, self._timeouts, self._asked(model))
+        hub = HubApi(self._endpoint, self._token, self._web, self._asked(model))
         commit = hub.resolve(request.revision or model.revision)
         files = hub.files(commit, request)
         if not files:
@@ -81,11 +75,10 @@ class HubSource:
         asked = self._asked(_model_of(listing.storage_uri))
         path = quote(file.path)
         url = f"{self._endpoint}/{asked.repo_id}/resolve/{listing.revision}/{path}"
-        headers = {**_HEADERS, "Range": f"bytes={offset}-"} if offset else _HEADERS
-        with self._web.get(url, headers, self._secret) as answer:
+        with self._web.get(url, range_headers(file, offset), self._secret) as answer:
             _refuse_other_commit(answer, listing.revision, asked)
             self._refuse_error(answer, file, asked)
-            yield _HubBody(_first_byte(answer, file, offset), answer)
+            yield checked_body(answer, file, offset)
 
     def close(self) -> None:
         """Close the connections to the hub."""
@@ -97,9 +90,7 @@ class HubSource:
     def _refuse_error(self, answer: Answer, file: RemoteFile, asked: Asked) -> None:
         """Raise what an answer without the file's bytes means."""
         status = answer.status
-        if status == _RANGE_NOT_SATISFIABLE:
-            _refuse_other_size(answer, file)
-            raise RangeRefusedError(f"{answer.origin.host} does not continue {file.path!r}")
+        refuse_range(answer, file)
         if answer.is_success:
             return
         error: FillError | None
@@ -110,18 +101,6 @@ class HubSource:
         else:
             error = refusal(asked, status, answer.header)
         raise error or SourceUnavailableError(f"{asked.host} answers HTTP {status}")
-
-
-@dataclass(frozen=True, slots=True)
-class _HubBody:
-    """The body of a checked answer."""
-
-    start: int
-    answer: Answer
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer as far as bytes come."""
-        return self.answer.readinto(buffer)
 
 
 def _model_of(storage_uri: str) -> HubModel:
@@ -136,40 +115,3 @@ def _refuse_other_commit(answer: Answer, commit: str, asked: Asked) -> None:
     said = answer.first_header("X-Repo-Commit")
     if said is not None and said != commit:
         raise SourceDriftedError(f"{asked.host} serves another commit of {asked.repo_id}: {said!r}")
-
-
-def _first_byte(answer: Answer, file: RemoteFile, offset: int) -> int:
-    """Where the body starts. Raises for one that is not of the file as it was listed."""
-    encoding = answer.header("Content-Encoding") or "identity"
-    if encoding != "identity":
-        raise SourceUnavailableError(
-            f"{answer.origin.host} sends {file.path!r} encoded as {encoding!r}, unasked"
-        )
-    if answer.status != _PARTIAL_CONTENT:
-        _refuse_longer(answer, file)
-        return 0
-    said = answer.header("Content-Range") or ""
-    wanted = f"bytes {offset}-{file.size_bytes - 1}/{file.size_bytes}"
-    if said != wanted:
-        _refuse_other_size(answer, file)
-        raise SourceUnavailableError(
-            f"{answer.origin.host} answers {said!r} for {file.path!r} where {wanted!r} was asked"
-        )
-    return offset
-
-
-def _refuse_longer(answer: Answer, file: RemoteFile) -> None:
-    # A shorter body is a connection that breaks early: what is missing is asked for again.
-    length = answer.header("Content-Length") or ""
-    if length.isdecimal() and int(length) > file.size_bytes:
-        raise SourceDriftedError(
-            f"{file.path!r} has {int(length)} bytes and was listed with {file.size_bytes}"
-        )
-
-
-def _refuse_other_size(answer: Answer, file: RemoteFile) -> None:
-    said = _CONTENT_RANGE.fullmatch(answer.header("Content-Range") or "")
-    if said and int(said[3]) != file.size_bytes:
-        raise SourceDriftedError(
-            f"{file.path!r} has {int(said[3])} bytes and was listed with {file.size_bytes}"
-        )

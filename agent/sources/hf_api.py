@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.request import proxy_bypass
 
 import httpx2
 from huggingface_hub import HfApi, RepoFile, close_session, set_client_factory
@@ -20,7 +21,7 @@ from huggingface_hub.utils._paths import filter_repo_objects
 from agent.planning.values import RemoteFile
 from agent.sources.hf_refusals import Asked, refusal
 from agent.sources.interface import SourceRequest
-from agent.sources.web import Origin, Timeouts, origin_of
+from agent.sources.web import Origin, Web, origin_of
 from larder.errors import (
     ModelNotFoundError,
     SourceDriftedError,
@@ -42,7 +43,7 @@ class HubApi:
 
     endpoint: str
     token: str | None
-    timeouts: Timeouts
+    web: Web
     asked: Asked
 
     def resolve(self, revision: str | None) -> str:
@@ -92,7 +93,7 @@ class HubApi:
 
     def _client(self) -> httpx2.Client:
         hub = origin_of(self.endpoint)
-        read, connect = self.timeouts.read_seconds, self.timeouts.connect_seconds
+        read, connect = self.web.timeouts.read_seconds, self.web.timeouts.connect_seconds
         limits = {"connect": connect, "read": read, "write": read, "pool": read}
 
         def before_request(request: httpx2.Request) -> None:
@@ -102,6 +103,8 @@ class HubApi:
         return httpx2.Client(
             event_hooks={"request": [before_request], "response": [self._check_answer]},
             follow_redirects=True,
+            verify=self.web.network.tls(),
+            proxy=None if proxy_bypass(hub.netloc) else self.web.network.proxy or None,
         )
 
     def _check_answer(self, response: httpx2.Response) -> None:

@@ -38,7 +38,8 @@ class Secret:
     def missing_key(self, storage_uri: str) -> str | None:
         """A key that the URI's scheme cannot do without and that holds no line of text."""
         for name in _NEEDED.get(scheme_of(storage_uri), ()):
-            if self.line(name) is None:
+            given = self.data.get(name, "").strip() if name == HTTPS_HEADERS else self.line(name)
+            if not given:
                 return name
         return None
 

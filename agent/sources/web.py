@@ -49,6 +49,30 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """The way out: a proxy's URL and a file of more authorities; empty is the environment's own."""
+
+    proxy: str = ""
+    ca_bundle: str = ""
+    verifies: bool = True
+
+    def tls(self) -> ssl.SSLContext:
+        """Whom to trust. Raises `SourceUnavailableError` for a bundle that cannot be read."""
+        context = ssl.create_default_context()  # honours SSL_CERT_FILE
+        if not self.verifies:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif self.ca_bundle:
+            try:
+                context.load_verify_locations(self.ca_bundle)
+            except OSError as error:
+                raise SourceUnavailableError(
+                    f"caBundle {self.ca_bundle!r} cannot be read; accepted: a file of PEM"
+                ) from error
+        return context
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Who a URL speaks to; two origins are the same only if all three parts are."""
 
@@ -134,8 +158,13 @@ class _TlsConnection(http.client.HTTPSConnection):
 class Web:
     """Does GETs, one at a time, keeping a connection to each origin."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
+    def __init__(
+        self,
+        timeouts: Timeouts = Timeouts(),
+        network: Network = Network(),
+    ) -> None:
+        self.timeouts = timeouts
+        self.network = network
         self._connections: dict[Origin, http.client.HTTPConnection] = {}
 
     @contextmanager
@@ -177,7 +206,7 @@ class Web:
     def _request(
         self, origin: Origin, target: str, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
-        proxy = _proxy_for(origin)
+        proxy = _proxy_for(origin, self.network)
         sent = {"Host": origin.netloc, **headers}
         if proxy and origin.scheme == "http":
             target = f"http://{origin.netloc}{target}"
@@ -212,15 +241,15 @@ class Web:
     def _connection(self, origin: Origin, proxy: "_Proxy | None") -> http.client.HTTPConnection:
         host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
         if origin.scheme == "http":
-            return _PlainConnection(host, port, self._timeouts)
-        connection = _TlsConnection(host, port, self._timeouts, self._tls)
+            return _PlainConnection(host, port, self.timeouts)
+        connection = _TlsConnection(host, port, self.timeouts, self._tls)
         if proxy:
             connection.set_tunnel(origin.host, origin.port, proxy.headers)
         return connection
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()  # honours SSL_CERT_FILE
+        return self.network.tls()
 
     def _end(self, answer: Answer) -> None:
         """Keep the connection if its answer was read to the end, else close it."""
@@ -262,9 +291,12 @@ class _Proxy:
     headers: Mapping[str, str]
 
 
-def _proxy_for(origin: Origin) -> _Proxy | None:
-    """The proxy that the environment names for an origin. Raises `SourceUnavailableError`."""
-    text = getproxies().get(origin.scheme)
+def _proxy_for(origin: Origin, network: Network) -> _Proxy | None:
+    """The proxy for an origin: the catalog's, else the environment's; NO_PROXY holds for both.
+
+    Raises `SourceUnavailableError`.
+    """
+    text = network.proxy or getproxies().get(origin.scheme)
     if not text or proxy_bypass(origin.netloc):
         return None
     try:

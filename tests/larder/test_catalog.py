@@ -323,6 +323,28 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
             id="required of a scheme that nobody fills",
         ),
         pytest.param(
+            "defaults: {network: {proxy: 'proxy:3128'}}",
+            "line 3: defaults.network.proxy is not a proxy; accepted: http://HOST:PORT",
+            id="a proxy without scheme",
+        ),
+        pytest.param(
+            models(entry(", network: {proxy: 'http://me:secret@proxy'}")),
+            "line 4: models[0].network.proxy is not a proxy; accepted: http://HOST:PORT",
+            id="a proxy with a password",
+        ),
+        pytest.param(
+            models(entry(", network: {caBundle: ca.pem}")),
+            "line 4: models[0].network.caBundle is not an absolute path; "
+            "accepted: a file of the agent",
+            id="a bundle somewhere",
+        ),
+        pytest.param(
+            models(entry(", endpoint: 'https://h'", uri="https://h/m")),
+            "line 4: models[0].endpoint is not for https://, whose URIs name a host; "
+            "accepted: fetchFrom",
+            id="an endpoint of a single file",
+        ),
+        pytest.param(
             models(entry(", endpoint: mirror")),
             "line 4: models[0].endpoint is not a URL; accepted: http://HOST or https://HOST",
             id="an endpoint without scheme",
@@ -617,14 +639,17 @@ def test_a_good_catalog_has_no_notes() -> None:
     ("text", "note"),
     [
         ("defaults: {fills: {maxBandwidth: 1Mi}}", "defaults.fills.maxBandwidth has no effect yet"),
-        ("defaults: {network: {proxy: x}}", "defaults.network has no effect yet"),
         (models(entry()), "model 'm': no agent can fill s3:// yet"),
+        (models(entry(uri="https://h/m.zip")), "model 'm': no agent can fill archives yet"),
+        (
+            models(entry(uri="https://a.blob.core.windows.net/c/m")),
+            "model 'm': no agent can fill Azure blobs yet",
+        ),
         (
             models(entry(", revision: main", uri="hf://o/m")),
             "model 'm': revision 'main' is no commit",
         ),
         (models(entry(", fill: OnDemand")), "model 'm': fill OnDemand has no effect yet"),
-        (models(entry(", network: {proxy: x}")), "model 'm': network has no effect yet"),
         (
             models(entry(", credentials: {secretName: x}")),
             "model 'm': credentials.secretName has no effect outside a cluster",

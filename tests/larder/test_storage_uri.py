@@ -195,6 +195,21 @@ def test_what_can_be_cached_has_no_fault(uri: str) -> None:
         ("https://host", "names no file on a host; accepted: https://HOST/PATH"),
         ("https:///m", "names no file on a host; accepted: https://HOST/PATH"),
         ("https://host:x/m", "names no file on a host; accepted: https://HOST/PATH"),
+        *(
+            (
+                uri,
+                "names a git repository or a file share; accepted: a single file or an Azure blob",
+            )
+            for uri in ("https://h/m.git/", "https://a.file.core.windows.net/share/m")
+        ),
+        *(
+            (
+                f"https://h/m{ending}",
+                "is repacked by KServe in a way that cannot be cached; "
+                "accepted: .tar, .tgz, .tar.gz, .zip",
+            )
+            for ending in (".bin.gz", ".tar.bz2", ".txz")
+        ),
         (
             "https://h/m?sig=s3cr3t",
             "carries a user, query or fragment; credentials go to 'credentials'",

@@ -11,7 +11,7 @@ from agent.fill.job import Event, Job, Operation, Pace, Progress
 from agent.sources.hf import HubSource
 from agent.sources.interface import Source
 from agent.sources.secret import HF_TOKEN
-from agent.sources.web import Timeouts
+from agent.sources.web import Timeouts, Web
 from agent.store import at
 from agent.store.inventory import is_complete
 from larder.layout import Key, staging_path
@@ -51,7 +51,9 @@ class FillDesk:
         staging_fd = at.open_directory(root_fd, staging_path(self.job.key), create=True)
         try:
             with closing(
-                HubSource(self.job.endpoint, self.job.secret.line(HF_TOKEN), self.clock, timeouts)
+                HubSource(
+                    self.job.endpoint, self.job.secret.line(HF_TOKEN), self.clock, Web(timeouts)
+                )
             ) as hub_source:
                 place = Workplace(
                     root_fd,

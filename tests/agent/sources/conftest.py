@@ -4,7 +4,7 @@ from contextlib import closing
 import pytest
 
 from agent.sources.hf import HubSource
-from agent.sources.web import Timeouts
+from agent.sources.web import Timeouts, Web
 from demo.hub import Hub, Repo
 from runtime.clock import ManualClock
 
@@ -40,12 +40,12 @@ def hub(repo: Repo) -> Iterator[Hub]:
 
 @pytest.fixture
 def source(hub: Hub) -> Iterator[HubSource]:
-    with closing(HubSource(hub.url, None, ManualClock(), Timeouts(5.0, 5.0))) as source:
+    with closing(HubSource(hub.url, None, ManualClock(), Web(Timeouts(5.0, 5.0)))) as source:
         yield source
 
 
 @pytest.fixture
 def known_source(hub: Hub) -> Iterator[HubSource]:
     """A source that has a token."""
-    with closing(HubSource(hub.url, BEARER, ManualClock(), Timeouts(5.0, 5.0))) as source:
+    with closing(HubSource(hub.url, BEARER, ManualClock(), Web(Timeouts(5.0, 5.0)))) as source:
         yield source

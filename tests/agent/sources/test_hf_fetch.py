@@ -10,7 +10,7 @@ import pytest
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.hf import HubSource
 from agent.sources.interface import RangeRefusedError, SourceRequest
-from agent.sources.web import Timeouts
+from agent.sources.web import Timeouts, Web
 from demo.hub import Cut, Fault, Gzip, Headers, Hub, IgnoreRange, Stall, Status, Truncate
 from larder.errors import (
     AccessDeniedError,
@@ -241,7 +241,7 @@ def test_a_body_that_ends_early_gives_what_came(
 
 
 def test_a_silent_server_is_given_up(hub: Hub) -> None:
-    with closing(HubSource(hub.url, None, ManualClock(), Timeouts(0.3, 0.3))) as source:
+    with closing(HubSource(hub.url, None, ManualClock(), Web(Timeouts(0.3, 0.3)))) as source:
         listing = source.list(SourceRequest("hf://acme/tiny"))
         hub.faults.append(Fault(Stall(after_bytes=100), kind="cdn"))
         with pytest.raises(TransientError, match="did not answer in time"):

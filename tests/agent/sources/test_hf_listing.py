@@ -10,7 +10,7 @@ import pytest
 
 from agent.sources.hf import HubSource
 from agent.sources.interface import SourceRequest
-from agent.sources.web import Timeouts
+from agent.sources.web import Timeouts, Web
 from demo.hub import Fault, Headers, Hub, Listing, NextPage, Repo, Status, file_entry
 from demo.hub_repos import Entry, git_blob_id
 from larder.errors import (
@@ -187,7 +187,7 @@ def test_a_hub_that_is_not_there_is_unavailable() -> None:
 def test_a_hub_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        source = HubSource(url, None, ManualClock(), Timeouts(0.2, 0.2))
+        source = HubSource(url, None, ManualClock(), Web(Timeouts(0.2, 0.2)))
         with pytest.raises(SourceUnavailableError, match="did not answer in time"):
             paths(source)
 

@@ -1,0 +1,147 @@
+"""What the contract suite runs against: a real server a source, behind a proxy that breaks things.
+
+A `Remote` puts files on its server, and gives sources that reach it through the proxy. What differs
+between sources is said here once: which requests list and which fetch, and what each can know.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.planning.values import Listing
+from agent.sources.interface import Source, SourceRequest
+from agent.sources.schemes import Reach, source_of
+from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
+from agent.sources.web import Network, Timeouts, Web
+from demo.hub import Hub, Repo
+from runtime.clock import ManualClock
+from tests.fakes.fault_proxy import Asked, FaultProxy
+from tests.fakes.file_server import FileServer
+
+BEARER = "sesame-open-sesame"
+BIG = "model.bin"
+CONTENT = bytes(range(256)) * 1200  # 307,200 bytes: several reads, no two alike nearby
+
+
+class Server(Protocol):
+    """A server of one kind, and what a source needs to know of it."""
+
+    @property
+    def url(self) -> str: ...
+
+    storage_uri: str
+    revision: str | None
+    takes_trees: bool
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Have these files and no others."""
+
+    def secret(self, url: str) -> Secret:
+        """What opens it."""
+
+    def lists(self, asked: Asked) -> bool:
+        """Whether a request is for the listing."""
+
+    def fetches(self, asked: Asked) -> bool:
+        """Whether a request is for a file's bytes."""
+
+
+@dataclass
+class HubServer:
+    """The demo's hub."""
+
+    hub: Hub
+    storage_uri: str = "hf://acme/tiny"
+    revision: str | None = "main"
+    takes_trees: bool = True
+
+    @property
+    def url(self) -> str:
+        return self.hub.url
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        old = self.hub.repos.get("acme/tiny")
+        repo = Repo(dict(files), tokens=(BEARER,))
+        if old:  # its commits stay
+            repo.commits = {**old.commits, **repo.commits}
+        self.hub.repos["acme/tiny"] = repo
+
+    def secret(self, url: str) -> Secret:
+        del url
+        return Secret({HF_TOKEN: BEARER})
+
+    def lists(self, asked: Asked) -> bool:
+        return "/api/" in asked.target
+
+    def fetches(self, asked: Asked) -> bool:
+        return "/resolve/" in asked.target
+
+
+@dataclass
+class WebServer:
+    """A server of files."""
+
+    server: FileServer
+    storage_uri: str = f"https://models.example/pub/{BIG}"
+    revision: str | None = None
+    takes_trees: bool = False
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        self.server.files = {f"/pub/{path}": content for path, content in files.items()}
+
+    def secret(self, url: str) -> Secret:
+        del url
+        headers = f'{{"Authorization": "Bearer {BEARER}"}}'
+        return Secret({HTTPS_HOST: "127.0.0.1", HTTPS_HEADERS: headers})
+
+    def lists(self, asked: Asked) -> bool:
+        return asked.headers.get("Range") == "bytes=0-0"
+
+    def fetches(self, asked: Asked) -> bool:
+        return not self.lists(asked)
+
+
+@dataclass
+class Remote:
+    """A server and the proxy before it."""
+
+    server: Server
+    proxy: FaultProxy
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(5.0, 5.0))
+
+    @contextmanager
+    def source(
+        self,
+        *,
+        url: str = "",
+        secret: Secret | None = None,
+        network: Network = Network(),  # noqa: B008 - frozen
+    ) -> Iterator[Source]:
+        """A source as a fill's child has one."""
+        url = url or self.proxy.url
+        web = Web(self.timeouts, network)
+        if secret is None:
+            secret = self.server.secret(url)
+        try:
+            yield source_of(self.server.storage_uri, Reach(url, secret, ManualClock(), web))
+        finally:
+            web.close()
+
+    @property
+    def request(self) -> SourceRequest:
+        return SourceRequest(self.server.storage_uri, self.server.revision)
+
+    def fetched(self, source: Source, listing: Listing, path: str = BIG, offset: int = 0) -> bytes:
+        """Everything that a body gives."""
+        file = next(file for file in listing.files if file.path == path)
+        content, buffer = b"", memoryview(bytearray(50_000))
+        with source.fetch(listing, file, offset) as body:
+            assert body.start in {0, offset}
+            while count := body.readinto(buffer):
+                content += buffer[:count]
+        return content[offset - body.start :]
