@@ -431,7 +431,7 @@ def test_the_table_reaches_every_reason_of_a_pod() -> None:
         R.HOST_PATH_FORBIDDEN,
         R.OBSERVING,
         R.INTERNAL_ERROR,
-        R.VOLUME_NOT_READY,  # needs a cluster
+        R.VOLUME_NOT_READY,  # its table is that of volumes
         R.INVALID_POD,  # its table is that of bad input
     }
     assert {reason for _, reason in CASES.values()} == set(R) - elsewhere

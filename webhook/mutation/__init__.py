@@ -7,6 +7,7 @@ Pure: a pod and what the webhook knows go in, a `Decision` comes out, and no pod
     source.py        what the pod's initializer says about where models come from
     eligibility.py   a chain of named checks, each a reason to leave a pod alone
     model_volume.py  what about a pod's volumes and mounts forbids a rewrite
+    slot_volume.py   which volume shows a slot in a namespace: hostPath, claim or none
     rewrite.py       placement Prefer: each concern as JSON Patch operations
     require.py       placement Require, in the same manner
     affinity.py      where a pod should run

@@ -16,7 +16,6 @@ from webhook.mutation.eligibility import (
     Refusal,
     Served,
     foreign_pod,
-    host_path_forbidden,
     known_initializer,
     node_cannot_mount,
 )
@@ -24,6 +23,7 @@ from webhook.mutation.patch import PatchError, apply_patch
 from webhook.mutation.pod import read_pod
 from webhook.mutation.require import placed, placed_keys
 from webhook.mutation.rewrite import rewritten
+from webhook.mutation.slot_volume import no_volume, slot_volume
 from webhook.mutation.soundness import soundness_fault
 from webhook.mutation.source import source_view
 from webhook.mutation.values import AdmissionRequest, Decision, UriOutcome, View
@@ -59,13 +59,17 @@ def _first_decision(request: AdmissionRequest, view: View) -> Decision:
     if isinstance(initializer, Refusal):
         return Decision(initializer.reason, initializer.detail)
     uris = _uri_outcomes(view.index, initializer, request.namespace)
-    served = tuple(
+    matched = tuple(
         Served(download, uri.outcome)
         for download, uri in zip(initializer.downloads, uris, strict=True)
         if isinstance(uri.outcome, Match)
     )
-    refusal = _unserved(uris) or node_cannot_mount(pod, defaults) or host_path_forbidden(view)
+    refusal = _unserved(uris) or node_cannot_mount(pod, defaults)
     if refusal:
+        return Decision(refusal.reason, refusal.detail, uris)
+    served = tuple(s for s in matched if slot_volume(s.match.entry, view))
+    if not served:
+        refusal = no_volume(view)
         return Decision(refusal.reason, refusal.detail, uris)
     if any(s.match.entry.placement == "Require" for s in served):
         change = placed(pod, initializer, served, view.index.catalog, view)

@@ -16,15 +16,13 @@ from larder.contract import (
     INITIALIZER_COMMAND,
     KSERVE_ENTRYPOINT,
     STORAGE_INITIALIZER,
-    VOLUME_LABEL,
     DecisionReason,
 )
 from larder.matching import Match
 from larder.storage_uri import is_unresolved
 from webhook.mutation.pod import Container, Pod
 from webhook.mutation.raw import Json, list_of, object_of, text_of
-from webhook.mutation.restricted import POD_SECURITY_LABEL
-from webhook.mutation.values import AdmissionRequest, View, VolumeMode
+from webhook.mutation.values import AdmissionRequest
 
 _KSERVE: Final = "serving.kserve.io"
 _INFERENCE_SERVICE_LABEL: Final = f"{_KSERVE}/inferenceservice"
@@ -285,20 +283,3 @@ def _virtual_kubelet(pod: Pod) -> str | None:
 
 def _node_selector(pod: Pod) -> Mapping[str, Json]:
     return object_of(pod.spec.get("nodeSelector"))
-
-
-# --- the volume ---------------------------------------------------------------------------------
-
-
-def host_path_forbidden(view: View) -> Refusal | None:
-    """The namespace does not say that its pods may have hostPath volumes; unknown is no.
-
-    Where the install allows them everywhere, a namespace's own profile still refuses them.
-    """
-    labels = view.namespace_labels or {}
-    profile = labels.get(POD_SECURITY_LABEL)
-    is_allowed = profile is None and view.volumes is VolumeMode.HOST_PATH
-    if is_allowed or profile == "privileged" or labels.get(VOLUME_LABEL) == "hostPath":
-        return None
-    detail = "the namespace's labels do not allow hostPath volumes, or are not known"
-    return Refusal(DecisionReason.HOST_PATH_FORBIDDEN, detail)

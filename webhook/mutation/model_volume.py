@@ -20,11 +20,6 @@ _OUR_VOLUME = re.compile(r"larder-[0-9a-f]{16}\Z")
 _OUR_PATH: Final = path_parts(SLOTS_MOUNT_ROOT)
 
 
-def slot_volume_name(key: Key) -> str:
-    """The name of a slot's volume in a pod (and of its claim)."""
-    return f"larder-{key}"
-
-
 def model_volumes(
     pod: Pod, initializer: Container, served: Collection[Served]
 ) -> dict[str, set[Key]] | Refusal:

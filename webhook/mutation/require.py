@@ -8,7 +8,6 @@ mounted by itself. Of the others `PlacementUnsupported` says what is in the way.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from larder.catalog import Catalog
 from larder.contract import (
@@ -17,14 +16,15 @@ from larder.contract import (
     SOURCE_URI_ANNOTATION,
     DecisionReason,
 )
-from larder.layout import CONTENT, SLOTS, Key, is_key
+from larder.layout import Key, is_key
 from webhook.mutation.affinity import is_placed, preferring, requirements_of, requiring
 from webhook.mutation.eligibility import Initializer, Refusal, Served
-from webhook.mutation.model_volume import model_volumes, slot_volume_name, squatted, writable
+from webhook.mutation.model_volume import model_volumes, squatted, writable
 from webhook.mutation.patch import Operation, pointer, set_members
 from webhook.mutation.pod import Container, Pod, path_parts
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of, text_of
 from webhook.mutation.rewrite import decided
+from webhook.mutation.slot_volume import slot_volume, slot_volume_name
 from webhook.mutation.values import Change, View
 
 _SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
@@ -62,7 +62,7 @@ def placed(
         container,
         entry.key,
         next(iter(keys_of)),
-        _content_volume(entry.key, view.cache_root),
+        slot_volume(entry, view),
         preferring(affinity, view.ready & {entry.key}),
     )
     return Change((entry.key,), tuple(o for step in _STEPS for o in step(pod, placement)))
@@ -80,12 +80,6 @@ def _unfit(pod: Pod, initializer: Initializer, served: tuple[Served, ...]) -> st
     if is_placed(pod.spec):
         return "an entry has placement Require, and the pod's node is chosen already"
     return None
-
-
-def _content_volume(key: Key, cache_root: PurePosixPath) -> Json:
-    """The model's files; a pod waits for the mount until they are there, whole."""
-    path = f"{cache_root}/{SLOTS}/{key}/{CONTENT}"
-    return {"name": slot_volume_name(key), "hostPath": {"path": path, "type": "Directory"}}
 
 
 def placed_keys(pod: Pod) -> tuple[Key, ...]:

@@ -6,7 +6,6 @@ there as it should be is left alone, so that a second application gives no opera
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from larder.contract import (
     DECISION_ANNOTATION,
@@ -19,16 +18,17 @@ from larder.contract import (
     format_slots,
     slot_mount_path,
 )
-from larder.layout import SLOTS, Key
+from larder.layout import Key
 from larder.matching import Match
 from larder.storage_uri import parse_hub_uri
 from webhook.mutation.affinity import is_placed, preferring
 from webhook.mutation.eligibility import Initializer, Refusal, Served
-from webhook.mutation.model_volume import model_volumes, slot_volume_name, squatted, writable
+from webhook.mutation.model_volume import model_volumes, squatted, writable
 from webhook.mutation.patch import Operation, append, set_members
 from webhook.mutation.pod import Container, Pod
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of
 from webhook.mutation.restricted import completed_context, is_restricted
+from webhook.mutation.slot_volume import slot_volume, slot_volume_name
 from webhook.mutation.values import Change, View
 
 
@@ -51,23 +51,15 @@ def rewritten(
     keys_of = model_volumes(pod, initializer.container, served)
     if isinstance(keys_of, Refusal):
         return keys_of
-    keys = tuple(sorted({s.match.entry.key for s in served}))
-    volumes = [_slot_volume(key, view.cache_root) for key in keys]
+    entries = {s.match.entry.key: s.match.entry for s in served}
+    keys = tuple(sorted(entries))
+    volumes = [slot_volume(entries[key], view) for key in keys]
     mounts = tuple((c, _slot_mounts(c, keys_of)) for c in pod.all_containers)
     refusal = writable(pod, initializer.container, keys_of) or squatted(pod, volumes, mounts)
     if refusal:
         return refusal
     rewrite = Rewrite(initializer, served, keys, volumes, mounts, view)
     return Change(keys, tuple(operation for step in _STEPS for operation in step(pod, rewrite)))
-
-
-def _slot_volume(key: Key, cache_root: PurePosixPath) -> Json:
-    """A slot's volume. It is made where it is missing: on a node without agent, pods fall back."""
-    path = f"{cache_root}/{SLOTS}/{key}"
-    return {
-        "name": slot_volume_name(key),
-        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
-    }
 
 
 def _slot_mounts(container: Container, keys_of: Mapping[str, set[Key]]) -> list[Json]:

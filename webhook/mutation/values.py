@@ -26,7 +26,8 @@ class View:
     """What the webhook knows. `index` is None while no good catalog was loaded.
 
     `namespace_labels` are those of the request's namespace, None if they are not known. `ready` are
-    the models that some node says it has, as far as nodes are known.
+    the models that some node says it has, as far as nodes are known. `claims` are the names of
+    Larder's claims in that namespace that are Bound and stay, None where nobody makes claims.
     """
 
     index: CatalogIndex | None
@@ -34,6 +35,7 @@ class View:
     volumes: VolumeMode = VolumeMode.HOST_PATH
     namespace_labels: Mapping[str, str] | None = None
     ready: frozenset[Key] = frozenset()
+    claims: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
