@@ -18,7 +18,7 @@ from larder.contract import CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
 from runtime.kube.client import JSON, MERGE_PATCH, KubeClient
 from runtime.kube.paths import collection_path, object_path
 
-AGENT, WEBHOOK = "larder-agent", "larder-webhook"
+AGENT, WEBHOOK, CONTROLLER = "larder-agent", "larder-webhook", "larder-controller"
 NODES = collection_path("v1", "nodes")
 PODS = collection_path("v1", "pods", namespace=SYSTEM_NAMESPACE)
 CONFIG_MAPS = collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE)
