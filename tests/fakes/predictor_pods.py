@@ -347,6 +347,7 @@ SHAPES: Final[dict[str, Shape]] = {
         reason="ManagedByKServeLocalModel",
         **NONE,
     ),
+    "the words of KServe's own cache without its label": shape(*LOCAL_MODEL_KEYS[1:]),
     "a modelcar": shape(uri("oci://registry/model:1"), reason="NoStorageInitializer", **NONE),
     "an OCI image that is fetched": shape(
         uri("oci+fetch://registry/model:1"), reason="SchemeNotCacheable", **NONE
@@ -360,6 +361,8 @@ SHAPES: Final[dict[str, Shape]] = {
     "no label of KServe's": shape(
         lambda pod: pod["metadata"]["labels"].pop(ISVC_LABEL), reason="NotAPredictor", **NONE
     ),
+    "no namespace in the object": shape(lambda pod: pod["metadata"].pop("namespace")),
+    "a name of its own": shape(lambda pod: pod["metadata"].update(name="qwen-0")),
     # --- LLMInferenceService
     "LLM, single": llm("llm-single"),
     "LLM, decode with a LoRA adapter below a shared /mnt": llm("llm-decode-lora"),

@@ -102,6 +102,20 @@ def test_only_entries_of_the_namespace_compete(namespace: str, found: str) -> No
     assert answer(TREES, "s3://b/models/llama/8b", namespace) == found
 
 
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        pytest.param("s3://b/models/llama/8b/x", ["other-team", "nested", "whole"], id="a tree"),
+        pytest.param("hf://o/m:v1", ["hub"], id="a hub model"),
+        pytest.param("s3://b", [], id="nothing"),
+        pytest.param("pvc://c/m", [], id="a claim"),
+        pytest.param("s3://b/models" + "/x" * MAX_URI_CHARACTERS, [], id="endless"),
+    ],
+)
+def test_entries_of_a_uri_are_found_for_everybody(uri: str, names: list[str]) -> None:
+    assert [e.name for e in CatalogIndex(TREES).entries_for(uri)] == names
+
+
 def test_everyone_may_be_named() -> None:
     catalog = catalog_of(entry("all", "hf://o/m", namespaces=["*"]))
 

@@ -118,6 +118,12 @@ def test_what_kserve_refuses_is_left_to_kserve(odd: Shape, release: Any, view: V
     assert decided(odd.before, view).operations == ()
 
 
+@every_shape
+def test_kserves_pod_is_sound_without_larder(row: Shape, kserve: KServe) -> None:
+    """Where Larder's webhook is away, this is the pod (`failurePolicy: Ignore`)."""
+    assert soundness_fault(kserve.mutate(row.before)) is None
+
+
 # --- Larder beside it -----------------------------------------------------------------------------
 
 

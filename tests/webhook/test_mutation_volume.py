@@ -139,6 +139,15 @@ def test_a_required_model_is_mounted_by_the_claim_of_its_content(
         assert after["spec"]["containers"][0]["volumeMounts"][-1]["mountPath"] == "/mnt/models"
 
 
+def test_a_required_model_without_a_volume_is_not_downloaded_beside_a_cached_one(
+    pod: Pod, view: View
+) -> None:
+    words = ["s3://adapters/a", "/mnt/models/a", "hf://org/placed", "/mnt/models/b"]
+    pod["spec"]["initContainers"][0]["args"] = words
+    decision = decided(pod, with_claims(view, ADAPTERS))
+    assert (decision.reason, decision.operations) == (R.PLACEMENT_UNSUPPORTED, ())
+
+
 def test_a_volume_that_another_view_gave_is_never_mended(pod: Pod, view: View) -> None:
     after = apply_patch(pod, decided(pod, view).operations)
     again = decided(after, with_claims(view, QWEN))

@@ -105,6 +105,15 @@ def test_what_does_not_create_a_pod_is_allowed_unchanged(
     assert answer.body["response"] == {"uid": asked["request"]["uid"], "allowed": True}
 
 
+def test_a_dry_run_is_answered_as_any_other(review: Callable[[str], Any], view: View) -> None:
+    asked = review("hf-raw.after-kserve")
+    bodies = [
+        serve_review(json.dumps(asked).encode(), lambda _: view).body
+        for asked["request"]["dryRun"] in (False, True)
+    ]
+    assert bodies[0] == bodies[1]
+
+
 class BrokenIndex(CatalogIndex):
     """A bug."""
 

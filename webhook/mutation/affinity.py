@@ -8,7 +8,7 @@ neither are topology constraints or node selectors touched.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from larder.catalog import Catalog, LabelSelector, ModelEntry
+from larder.catalog import LabelSelector, ModelEntry, NodeGroup
 from larder.contract import AGENT_NODE_LABEL, MODEL_LABEL_PREFIX
 from larder.layout import Key
 from larder.status import ModelState, node_label
@@ -62,11 +62,11 @@ def _and(term: Json, requirements: list[Json]) -> Json:
     return {**said, "matchExpressions": [*expressions, *requirements]}
 
 
-def requirements_of(catalog: Catalog, entry: ModelEntry) -> list[list[Json]]:
+def requirements_of(groups: Iterable[NodeGroup], entry: ModelEntry) -> list[list[Json]]:
     """What a node that keeps an entry is like: a list of requirements for each of its groups."""
     label, value = AGENT_NODE_LABEL
     agent: Json = _requirement(label, "In", [value])
-    chosen = [g.node_selector for g in catalog.node_groups if g.name in entry.node_groups]
+    chosen = [g.node_selector for g in groups if g.name in entry.node_groups]
     return [[agent, *_requirements(selector)] for selector in chosen] or [[agent]]
 
 

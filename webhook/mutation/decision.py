@@ -20,13 +20,13 @@ from webhook.mutation.eligibility import (
     node_cannot_mount,
 )
 from webhook.mutation.patch import PatchError, apply_patch
-from webhook.mutation.pod import read_pod
+from webhook.mutation.pod import Pod, read_pod
 from webhook.mutation.require import placed, placed_keys
 from webhook.mutation.rewrite import rewritten
 from webhook.mutation.slot_volume import no_volume, slot_volume
 from webhook.mutation.soundness import soundness_fault
 from webhook.mutation.source import source_view
-from webhook.mutation.values import AdmissionRequest, Decision, UriOutcome, View
+from webhook.mutation.values import AdmissionRequest, Change, Decision, UriOutcome, View
 
 
 def decide(request: AdmissionRequest, view: View) -> Decision:
@@ -59,27 +59,32 @@ def _first_decision(request: AdmissionRequest, view: View) -> Decision:
     if isinstance(initializer, Refusal):
         return Decision(initializer.reason, initializer.detail)
     uris = _uri_outcomes(view.index, initializer, request.namespace)
+    refusal = _unserved(uris) or node_cannot_mount(pod, defaults)
+    if refusal:
+        return Decision(refusal.reason, refusal.detail, uris)
+    change = _change(pod, initializer, uris, view)
+    if isinstance(change, Refusal):
+        return Decision(change.reason, change.detail, uris)
+    reason = DecisionReason.CACHED if change.operations else DecisionReason.ALREADY_REWRITTEN
+    detail = f"{change.served} of its {len(uris)} URIs are served"
+    return Decision(reason, detail, uris, change.keys, change.operations)
+
+
+def _change(
+    pod: Pod, initializer: Initializer, uris: tuple[UriOutcome, ...], view: View
+) -> Change | Refusal:
+    """What is done to a pod of which some URIs have an entry, or why nothing is."""
     matched = tuple(
         Served(download, uri.outcome)
         for download, uri in zip(initializer.downloads, uris, strict=True)
         if isinstance(uri.outcome, Match)
     )
-    refusal = _unserved(uris) or node_cannot_mount(pod, defaults)
-    if refusal:
-        return Decision(refusal.reason, refusal.detail, uris)
     served = tuple(s for s in matched if slot_volume(s.match.entry, view))
     if not served:
-        refusal = no_volume(view)
-        return Decision(refusal.reason, refusal.detail, uris)
-    if any(s.match.entry.placement == "Require" for s in served):
-        change = placed(pod, initializer, served, view.index.catalog, view)
-    else:
-        change = rewritten(pod, initializer, served, view)
-    if isinstance(change, Refusal):
-        return Decision(change.reason, change.detail, uris)
-    reason = DecisionReason.CACHED if change.operations else DecisionReason.ALREADY_REWRITTEN
-    detail = f"{len(served)} of its {len(uris)} URIs are served"
-    return Decision(reason, detail, uris, change.keys, change.operations)
+        return no_volume(view)
+    if any(s.match.entry.placement == "Require" for s in matched):
+        return placed(pod, initializer, served, view)
+    return rewritten(pod, initializer, served, view)
 
 
 def _uri_outcomes(

@@ -9,7 +9,6 @@ mounted by itself. Of the others `PlacementUnsupported` says what is in the way.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from larder.catalog import Catalog
 from larder.contract import (
     DECISION_ANNOTATION,
     KEYS_ANNOTATION,
@@ -42,7 +41,7 @@ class Placement:
 
 
 def placed(
-    pod: Pod, initializer: Initializer, served: tuple[Served, ...], catalog: Catalog, view: View
+    pod: Pod, initializer: Initializer, served: tuple[Served, ...], view: View
 ) -> Change | Refusal:
     """What is to be written, or what about the pod forbids it. An entry has placement Require."""
     container = initializer.container
@@ -54,7 +53,8 @@ def placed(
     if refusal := writable(pod, container, keys_of) or squatted(pod, [], ()):
         return refusal
     entry = served[0].match.entry
-    affinity = requiring(pod.spec.get("affinity"), requirements_of(catalog, entry))
+    groups = view.index.catalog.node_groups if view.index else []
+    affinity = requiring(pod.spec.get("affinity"), requirements_of(groups, entry))
     if affinity is None:
         detail = "its node affinity has too many terms to add the entry's node groups to"
         return Refusal(DecisionReason.PLACEMENT_UNSUPPORTED, detail)
@@ -65,7 +65,8 @@ def placed(
         slot_volume(entry, view),
         preferring(affinity, view.ready & {entry.key}),
     )
-    return Change((entry.key,), tuple(o for step in _STEPS for o in step(pod, placement)))
+    operations = tuple(operation for step in _STEPS for operation in step(pod, placement))
+    return Change(len(served), (entry.key,), operations)
 
 
 def _unfit(pod: Pod, initializer: Initializer, served: tuple[Served, ...]) -> str | None:

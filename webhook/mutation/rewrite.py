@@ -59,7 +59,8 @@ def rewritten(
     if refusal:
         return refusal
     rewrite = Rewrite(initializer, served, keys, volumes, mounts, view)
-    return Change(keys, tuple(operation for step in _STEPS for operation in step(pod, rewrite)))
+    operations = tuple(operation for step in _STEPS for operation in step(pod, rewrite))
+    return Change(len(served), keys, operations)
 
 
 def _slot_mounts(container: Container, keys_of: Mapping[str, set[Key]]) -> list[Json]:

@@ -57,8 +57,9 @@ class UriOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is done to a pod. `keys` are the slots that it uses then, sorted."""
+    """What is done to a pod. `served` are how many URIs, `keys` the slots it uses then, sorted."""
 
+    served: int
     keys: tuple[Key, ...]
     operations: tuple[Operation, ...]
 
