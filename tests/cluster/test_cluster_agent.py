@@ -199,6 +199,8 @@ def test_what_becomes_of_a_model_is_told_where_a_node_is_described(cluster: Clus
     cluster.catalog(cluster.entry(), defaults="{unlistedTTL: 0s}")
     until(lambda: f"Model {cluster.key} is ready on this node." in events(), "no ModelReady")
     cluster.catalog("[]", defaults="{unlistedTTL: 0s}")
+    until(lambda: not (r := cluster.report()) or not any(m.name for m in r.models), "still listed")
+    cluster.catalog("[]", defaults="{unlistedTTL: 0s, joinTimeout: 1m}")  # look again now
     until(lambda: f"Model {cluster.key} was evicted: Unlisted." in events(), "no ModelEvicted")
     assert "larder.dev/agent" in events()
 

@@ -144,6 +144,7 @@ def test_a_namespace_made_while_it_runs_is_known(
         admin.delete(path)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_an_edit_of_the_catalog_is_followed_and_a_bad_one_is_not(
     cluster: Cluster, predictor: Any, write_catalog: Callable[..., None], admin: KubeClient
 ) -> None:
