@@ -4,8 +4,8 @@ Discovery says which of the two the cluster has, and in which version; each is w
 on. Where KServe is not installed there are no services, which is not the same as unknown ones.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from controller.planning.wanted import Uris, spec_of, uris_in
 from runtime.kube.client import KubeClient
@@ -18,6 +18,8 @@ from runtime.logs import get_logger
 
 GROUP: Final = "serving.kserve.io"
 PLURALS: Final = ("inferenceservices", "llminferenceservices")
+LOOK_SECONDS: Final = 30.0  # between two looks for what may be installed later
+RETRY_SECONDS: Final = 5.0
 _KEPT: Final = ("namespace", "name", "uid", "resourceVersion")
 _log = get_logger()
 
@@ -25,24 +27,30 @@ _log = get_logger()
 class Services:
     """Watches what is there; `look` again finds what came later. One thread calls it."""
 
-    def __init__(self, client: KubeClient, around: Surroundings, wake: Any) -> None:
+    def __init__(
+        self, client: KubeClient, around: Surroundings, wake: Callable[[], object]
+    ) -> None:
         self._client = client
         self._around = around
         self._wake = wake
         self._watches: dict[str, Watch] = {}
         self._is_known = False
+        self._due_at = float("-inf")
         self._complaint = ""
 
     def look(self) -> None:
         """Ask which kinds of services the cluster has, until all are watched."""
-        if len(self._watches) == len(PLURALS):
+        now = self._around.clock.monotonic()
+        if len(self._watches) == len(PLURALS) or now < self._due_at:
             return
+        self._due_at = now + LOOK_SECONDS
         try:
             versions = self._versions()
         except KubeError as error:
             if str(error) != self._complaint:
                 _log.warning("services unknown", error=str(error))
             self._complaint = str(error)
+            self._due_at = now + RETRY_SECONDS
             return
         self._complaint, self._is_known = "", True
         for plural, version in versions.items():
