@@ -326,7 +326,11 @@ SHAPES: Final[dict[str, Shape]] = {
     "a native sidecar": shape(first("proxy", restartPolicy="Always")),
     "nodeName": shape(spec(nodeName="gpu-1")),
     "topology constraints": shape(
-        spec(topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone"}])
+        spec(
+            topologySpreadConstraints=[
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+            ]
+        )
     ),
     # --- what is left to KServe
     "no annotation": shape(without_annotation(SOURCE_URI), reason="NoStorageInitializer", **NONE),
