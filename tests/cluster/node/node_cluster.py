@@ -115,16 +115,15 @@ class Node:
         prefix = MODEL_LABEL_PREFIX
         return {k.removeprefix(prefix): v for k, v in labels.items() if k.startswith(prefix)}
 
-    def reported(self) -> list[str]:
-        """The keys that the node's report tells of."""
-        path = object_path(
-            "v1", "configmaps", config_map_name(self.name), namespace=SYSTEM_NAMESPACE
-        )
+    def reported(self) -> dict[str, str | None]:
+        """The slots that the node's report tells of, each with its name in the catalog."""
+        name = config_map_name(self.name)
+        path = object_path("v1", "configmaps", name, namespace=SYSTEM_NAMESPACE)
         try:
             report = parse_node_report(self.admin.get(path)["data"][DATA_KEY])
         except NotFoundError:
-            return []
-        return [model.key for model in report.models] if report else []
+            return {}
+        return {model.key: model.name for model in report.models} if report else {}
 
 
 def container_of(pod: Mapping[str, Any]) -> str:

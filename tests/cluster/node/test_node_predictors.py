@@ -7,7 +7,7 @@ import pytest
 from larder.contract import SYSTEM_NAMESPACE
 from runtime.kube.paths import collection_path
 from tests.cluster.node.node_cluster import container_of, kubectl, until
-from tests.cluster.node.predictors import DEMO_IMAGE, Model, PodOf
+from tests.cluster.node.predictors import DEMO_IMAGE, Model, PodOf, Predictor
 from tests.cluster.node.whole import Cluster, await_webhooks, webhooks
 
 SECOND = "model-00002-of-00002.safetensors"
@@ -148,10 +148,33 @@ def test_predictors_wait_on_when_the_agent_ends_in_mid_fill_and_nothing_is_fetch
 def test_a_server_that_ends_starts_again_with_the_same_bytes(cluster: Cluster, tiny: Model) -> None:
     cluster.fill(tiny)
     predictor = cluster.predict(tiny)
-    before = container_of(predictor.await_ready())
-    requests = cluster.hub.tell()["requests"]
-    kubectl("-n", tiny.namespace, "exec", predictor.name, "--", "sh", "-c", "kill 1", check=False)
-    until(lambda: container_of(predictor.now()) != before, "another container was made")
     predictor.await_ready()
+    requests = cluster.hub.tell()["requests"]
+    restart_server(predictor)
     assert predictor.digests() == tiny.digests
     assert cluster.hub.tell()["requests"] == requests
+
+
+def test_a_model_that_left_the_catalog_stays_as_long_as_a_predictor_mounts_it(
+    cluster: Cluster, tiny: Model, llama: Model
+) -> None:
+    cluster.fill(tiny)
+    predictor = cluster.predict(tiny)
+    predictor.await_ready()
+    cluster.write_catalog()  # nothing is listed, and what is unlisted may be evicted at once
+    until(lambda: cluster.node.reported() == {tiny.key: None}, "the model was unlisted")
+    cluster.fill(llama)  # so the agent has planned again, and more than once
+    assert cluster.node.states() == {tiny.key: "ready", llama.key: "ready"}
+    restart_server(predictor)
+    assert predictor.digests() == tiny.digests
+    predictor.delete()
+    until(lambda: cluster.node.states() == {llama.key: "ready"}, "the model was evicted")
+
+
+def restart_server(predictor: Predictor) -> None:
+    """End the server's container, and wait until another one has read the model."""
+    before = container_of(predictor.now())
+    command = ("exec", predictor.name, "--", "sh", "-c", "kill 1")
+    kubectl("-n", predictor.namespace, *command, check=False)
+    until(lambda: container_of(predictor.now()) != before, "another container was made")
+    predictor.await_ready()
