@@ -125,7 +125,8 @@ def test_cert_manager_gives_both_configurations_their_bundle(tmp_path: Path) -> 
         if "cert-manager.io/inject-ca-from" in o["metadata"].get("annotations", {})
     ]
     assert sorted(annotated) == ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]
-    (pod,) = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+    named = {(o["kind"], o["metadata"]["name"]): o for o in objects}
+    pod = named["Deployment", "larder-webhook"]["spec"]["template"]["spec"]
     assert [v["name"] for v in pod["volumes"]] == ["tls"]
 
 

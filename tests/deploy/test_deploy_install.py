@@ -56,16 +56,16 @@ def test_the_namespaces_are_those_of_the_programs() -> None:
     assert used == {*levels, "default"}  # a Node's Events are in "default"
 
 
-def test_two_programs_are_shipped_and_one_host_path() -> None:
+def test_three_programs_are_shipped_and_one_host_path() -> None:
     workloads = {
-        o["kind"]: o["spec"]["template"]["spec"]
+        o["metadata"]["name"]: o["spec"]["template"]["spec"]
         for o in INSTALLED
         if "template" in o.get("spec", {})
     }
-    assert set(workloads) == {"DaemonSet", "Deployment"}
+    assert set(workloads) == ACCOUNTS
     for pod in workloads.values():
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
-    assert "volumes" not in workloads["Deployment"]
+    assert {name for name, pod in workloads.items() if "volumes" in pod} == {"larder-agent"}
 
 
 def test_images_have_no_registry_and_a_tag_from_the_base() -> None:

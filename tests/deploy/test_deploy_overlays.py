@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from agent.metrics import AgentMetrics
+from controller import metrics as controller
+from controller.planning.plan import Wait
 from demo.serve import OWNER, make_repos
 from larder.catalog import Catalog, read_catalog
 from larder.contract import (
@@ -113,8 +115,10 @@ def test_only_the_demos_own_pods_cannot_start_without_the_webhook() -> None:
 
 
 def metrics() -> set[str]:
-    """The names that both programs' metrics have in Prometheus."""
-    families = [f for m in (AgentMetrics(), Metrics()) for f in m.registry.collect()]
+    """The names that the programs' metrics have in Prometheus."""
+    families = [
+        f for m in (AgentMetrics(), Metrics(), controller.Metrics()) for f in m.registry.collect()
+    ]
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 
@@ -127,7 +131,7 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
     assert len(named) >= 5
     assert named <= metrics()
     values = {v for text in re.findall(r'=~?"([^"]+)"', text) for v in text.split("|")}
-    closed = {*map(str, DecisionReason), *map(str, ModelState)}
+    closed = {*map(str, DecisionReason), *map(str, ModelState), *map(str, Wait)}
     assert {value for value in values if "/" not in value} <= closed
 
 
@@ -137,7 +141,7 @@ def test_scrapes_find_the_programs() -> None:
     ]
     for monitor in monitors:
         name = monitor["metadata"]["name"]
-        kind = {"larder-agent": "DaemonSet", "larder-webhook": "Deployment"}[name]
+        kind = "DaemonSet" if name == "larder-agent" else "Deployment"
         workload = only(kind, name)
         labels = workload["spec"]["template"]["metadata"]["labels"]
         assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()

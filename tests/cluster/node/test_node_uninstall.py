@@ -16,7 +16,7 @@ from tests.cluster.node.whole import empty_cache
 
 CLUSTER_WIDE = (
     "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,"
-    "clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces"
+    "clusterrolebindings,persistentvolumes,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces"
 )
 IN_DEFAULT = "roles,rolebindings"
 WAIT = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
@@ -53,7 +53,7 @@ def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
     admin: KubeClient, installed: Node
 ) -> None:
     page = [line.replace("overlays/production", "overlays/demo") for line in typed("Uninstalling")]
-    configurations, deployment, users, agents, drop, dropped, rest, labels = page
+    configurations, deployment, users, *claims, agents, drop, dropped, rest, labels = page
     digests = {p.name.partition("-")[0]: p.digests() for p in predictors(admin)}
 
     run_typed(configurations)
@@ -67,6 +67,8 @@ def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
     assert {p.decision for p in served} == {""}
     assert {p.name.partition("-")[0]: p.digests() for p in served} == digests
 
+    for command in claims:
+        run_typed(command)
     run_typed(agents)
     assert installed.agents() == []
     run_typed(drop)
