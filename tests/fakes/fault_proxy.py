@@ -5,7 +5,7 @@
 
 It forwards a request with the Host it came with, so that signatures over it stay right, and gives
 the answer back as it is; it serves as a forward proxy, too, whatever host is asked for. The actions
-are the demo hub's, and `Reset`. `requests` is all that came.
+are the demo hub's, and two more. `requests` is all that came.
 """
 
 import contextlib
@@ -35,7 +35,14 @@ class Reset:
     after_bytes: int
 
 
-Action = Status | Headers | Stall | Drip | Cut | Truncate | FlipBit | IgnoreRange | Reset
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Give back another body."""
+
+    change: Callable[[bytes], bytes]
+
+
+Action = Edit | Status | Headers | Stall | Drip | Cut | Truncate | FlipBit | IgnoreRange | Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +192,13 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP}
         known = {name.lower() for name in headers}
         length = int(headers.get("Content-Length") or 0)
-        if self.command != "HEAD" and "content-length" not in known:
+        edits = [action.change for action in actions if isinstance(action, Edit)]
+        if self.command != "HEAD" and (edits or "content-length" not in known):
             answer_body = answer.read()
+            for edit in edits:
+                answer_body = edit(answer_body)
             length = len(answer_body)
+            headers = {n: v for n, v in headers.items() if n.lower() != "content-length"}
             headers["Content-Length"] = str(length)
             chunks = iter([answer_body])
         else:

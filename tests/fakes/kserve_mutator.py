@@ -118,11 +118,21 @@ class KServe:
         return pod
 
     def build(self, pod: Pod, uris: Sequence[tuple[str, str]]) -> Pod:
-        """What KServe's controller makes of a template with several `storageUris`."""
+        """What KServe's controller makes of a template with several `storageUris`.
+
+        Claims are mounted one by one, whole; the others share the volume of their common parent.
+        """
         pod = copy.deepcopy(pod)
-        parent = os.path.commonpath([path for _, path in uris])
-        volume = parent.strip("/").replace("/", "-")
-        self._add_storage(pod, uris, volume, parent)
+        server = next(c for c in pod["spec"]["containers"] if c["name"] == "kserve-container")
+        fetched = [(uri, path) for uri, path in uris if not uri.startswith("pvc://")]
+        for uri, path in uris:
+            if uri.startswith("pvc://"):
+                claim = {"claimName": uri.removeprefix("pvc://").partition("/")[0]}
+                source = {"persistentVolumeClaim": claim}
+                _mount(pod["spec"], server, _volume_name(path), source, path, True)  # noqa: FBT003
+        if fetched:
+            parent = os.path.commonpath([path for _, path in fetched])
+            self._add_storage(pod, fetched, _volume_name(parent), parent)
         return pod
 
     def _add_storage(
@@ -210,6 +220,10 @@ class KServe:
             container["env"] += [
                 {"name": n, "value": v} for n, v in HUB_VARIABLES.items() if n not in said
             ]
+
+
+def _volume_name(path: str) -> str:
+    return path.strip("/").replace("/", "-")
 
 
 def _claim_of_local_model(metadata: Any) -> str | None:

@@ -244,6 +244,21 @@ SHAPES: Final[dict[str, Shape]] = {
     "storageUris at another place": shape(
         several((QWEN, "/opt/ml/a"), (LLAMA, "/opt/ml/b")), releases=(CURRENT,), slots=2
     ),
+    "storageUris, a claim beside them": shape(
+        several(
+            (QWEN, "/mnt/models/base"),
+            ("s3://adapters/a", "/mnt/models/a"),
+            ("pvc://w/x", "/mnt/w"),
+        ),
+        releases=(CURRENT,),
+        slots=2,
+    ),
+    "storageUris, claims alone": shape(
+        several(("pvc://w/x", "/mnt/models/w"), ("pvc://v", "/mnt/models/v")),
+        releases=(CURRENT,),
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
     # --- storage specs, storage containers, credentials
     "storage.key": shape(
         *STORAGE_KEY,
@@ -290,6 +305,9 @@ SHAPES: Final[dict[str, Shape]] = {
     "Istio's CNI, a bad uid": shape(annotated(**{f"{SERVING}/storage-initializer-uid": "odd"})),
     "Istio with its own init container": shape(*istio(), first("istio-init")),
     "Istio by TPROXY": shape(*istio("TPROXY")),
+    "Istio that intercepts nothing": shape(*istio("NONE")),
+    "Istio without a status": shape(*istio(), without_annotation("sidecar.istio.io/status")),
+    "Istio's words without its sidecar": shape(*istio()[:1]),
     "restricted security context": shape(
         server(securityContext=RESTRICTED),
         spec(
