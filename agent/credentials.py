@@ -39,7 +39,7 @@ class LocalSecrets:
             place, text = f"file {credentials.token_file}", _read(Path(credentials.token_file))
         else:
             return NO_SECRET
-        secret = _secret(entry.storage_uri, (text or "").strip())
+        secret = _secret(entry, (text or "").strip())
         if not secret.data or secret.missing_key(entry.storage_uri):
             raise AccessDeniedError(
                 f"model {entry.name!r}: credentials: {place} holds no token;"
@@ -48,14 +48,16 @@ class LocalSecrets:
         return secret
 
 
-def _secret(storage_uri: str, text: str) -> Secret:
+def _secret(entry: ModelEntry, text: str) -> Secret:
     """A token, or the keys of a Secret as one JSON object, for schemes that need several."""
-    match scheme_of(storage_uri):
+    match scheme_of(entry.storage_uri):
         case "hf":
             return Secret({HF_TOKEN: text})
         case "https":
             headers = json.dumps({"Authorization": f"Bearer {text}"}) if text else ""
-            return Secret({HTTPS_HOST: host_of(storage_uri), HTTPS_HEADERS: headers})
+            return Secret(
+                {HTTPS_HOST: host_of(entry.fetch_from or entry.storage_uri), HTTPS_HEADERS: headers}
+            )
         case _:
             return _of_json(text)
 

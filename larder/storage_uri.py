@@ -24,7 +24,7 @@ _UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f]")
 MAX_URI_CHARACTERS: Final = 2048  # more than any place that can be cached needs
 
 CACHEABLE_SCHEMES: Final = ("hf", "s3", "gs", "https")
-FILLED_SCHEMES: Final = ("hf", "https")
+FILLED_SCHEMES: Final = ("hf", "s3", "https")
 TREE_SCHEMES: Final = frozenset({"s3", "gs"})  # a URI below an entry's URI is a part of it
 
 ARCHIVES: Final = (".tar", ".tgz", ".tar.gz", ".zip")

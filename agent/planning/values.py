@@ -14,6 +14,8 @@ from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Digest, Key, is_dig
 from larder.manifest import Manifest, listing_fault
 from larder.status import ModelState, SlotStatus
 
+_NEWER: Final = ("md5", "etag", "version", "key")  # listings of an earlier release lack them
+
 Owner = str
 """Who holds an inode: `slots/<key>`, `staging/<key>`, `trash/<name>` or `quarantine/<name>`."""
 
@@ -28,7 +30,8 @@ class RemoteFile:
 
     `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content. `etag` and
     `version` are the source's own words for these very bytes: with them it is asked for no others.
-    Without any digest, what the first fill sees is the reference (trust on first use).
+    Without any digest, what the first fill sees is the reference (trust on first use). `key` is the
+    source's name of it, where the path does not tell.
     """
 
     path: str
@@ -38,6 +41,7 @@ class RemoteFile:
     md5: str | None = None
     etag: str | None = None
     version: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Listing:
                 "md5": f.md5,
                 "etag": f.etag,
                 "version": f.version,
+                "key": f.key,
             }
             for f in self.files
         ]
@@ -81,7 +86,7 @@ def parse_listing(text: str) -> Listing | None:
                 f["size"],
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 f["gitSha1"],
-                *(f.get(name) for name in ("md5", "etag", "version")),  # newer than the others
+                *(f.get(name) for name in _NEWER),
             )
             for f in raw["files"]
         )
@@ -90,7 +95,7 @@ def parse_listing(text: str) -> Listing | None:
         return None
     sizes_fit = all(type(f.size_bytes) is int and f.size_bytes >= 0 for f in files)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
-    texts_fit &= all(isinstance(w, str | None) for f in files for w in (f.md5, f.etag, f.version))
+    texts_fit &= all(isinstance(f.get(n), str | None) for f in raw["files"] for n in _NEWER)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None
     return listing

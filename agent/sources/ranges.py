@@ -86,7 +86,12 @@ def changed(answer: Answer, file: RemoteFile) -> SourceDriftedError:
 def entity_tag(answer: Answer) -> str | None:
     """The answer's ETag as it is sent back, or None if there is none that could be."""
     text = (answer.header("ETag") or "").strip()
-    return text if _ENTITY_TAG.fullmatch(text) else None
+    return text if is_entity_tag(text) else None
+
+
+def is_entity_tag(text: str) -> bool:
+    """Whether a text is an ETag that can be sent back."""
+    return _ENTITY_TAG.fullmatch(text) is not None
 
 
 def whole_size(answer: Answer) -> int | None:

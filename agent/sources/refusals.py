@@ -26,9 +26,9 @@ class Asked:
     clock: Clock
 
 
-def refusal(asked: Asked, answer: Answer) -> FillError:
-    """The error that an answer without the bytes means."""
-    host, what = asked.origin.host, asked.what
+def refusal(asked: Asked, answer: Answer, code: str = "") -> FillError:
+    """The error that an answer without the bytes means. `code` is the server's own word for it."""
+    host, what = asked.origin.host, asked.what + (f" ({code})" if code else "")
     if answer.origin == asked.origin:
         match answer.status:
             case 401:

@@ -1,15 +1,18 @@
 """Which source fetches what: the one place that looks at a URI's scheme."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.sources.hf import HubSource
 from agent.sources.https import HttpsSource
 from agent.sources.interface import Source
+from agent.sources.objects import ObjectSource
+from agent.sources.s3 import S3Store
+from agent.sources.s3_access import s3_access, verifies_tls
 from agent.sources.secret import HF_TOKEN, Secret
 from agent.sources.web import Web
 from larder.contract import FillFailure
 from larder.errors import PermanentError
-from larder.storage_uri import scheme_of
+from larder.storage_uri import normalise, scheme_of
 from runtime.clock import Clock
 
 
@@ -31,6 +34,12 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
             return HubSource(reach.endpoint, token, reach.clock, reach.web)
         case "https":
             return HttpsSource(reach.endpoint, reach.secret, reach.clock, reach.web)
+        case "s3":
+            web = reach.web
+            web.network = replace(web.network, verifies=verifies_tls(reach.secret))
+            bucket, _, prefix = normalise(storage_uri).removeprefix("s3://").partition("/")
+            access = s3_access(bucket, reach.endpoint, reach.secret)
+            return ObjectSource(S3Store(access, prefix, reach.clock, web))
         case scheme:
             raise PermanentError(
                 FillFailure.SOURCE_UNAVAILABLE, f"this agent has no source for {scheme}://"

@@ -121,6 +121,19 @@ class Answer:
         """A header of the first answer: of the origin that was asked, before any redirect."""
         return (self.hops[0] if self.hops else self.response.headers).get(name)
 
+    def text(self, max_bytes: int) -> str:
+        """A whole body of UTF-8. Raises `SourceUnavailableError` for a longer or another one."""
+        try:
+            body = self.response.read(max_bytes + 1)
+        except _NETWORK_ERRORS as error:
+            raise unreachable(self.origin.host, error) from error
+        if len(body) > max_bytes:
+            raise SourceUnavailableError(f"{self.origin.host} answers more than {max_bytes} bytes")
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise SourceUnavailableError(f"{self.origin.host} answers what is no text") from error
+
     def readinto(self, buffer: memoryview) -> int:
         """Read on; 0 at the end. Raises `SourceUnavailableError`."""
         try:
@@ -156,7 +169,7 @@ class _TlsConnection(http.client.HTTPSConnection):
 
 
 class Web:
-    """Does GETs, one at a time, keeping a connection to each origin."""
+    """Asks, one request at a time, keeping a connection to each origin."""
 
     def __init__(
         self,
@@ -176,7 +189,15 @@ class Web:
         `secret` are headers for the URL's own origin alone. Raises `SourceUnavailableError` for
         whatever the network does.
         """
-        answer = self._follow(url, headers, secret)
+        with self.ask("GET", url, headers, secret) as answer:
+            yield answer
+
+    @contextmanager
+    def ask(
+        self, method: str, url: str, headers: Mapping[str, str], secret: Mapping[str, str]
+    ) -> Iterator[Answer]:
+        """The same with another method, GET or HEAD."""
+        answer = self._follow(method, url, headers, secret)
         try:
             yield answer
         finally:
@@ -188,11 +209,14 @@ class Web:
             connection.close()
         self._connections.clear()
 
-    def _follow(self, url: str, headers: Mapping[str, str], secret: Mapping[str, str]) -> Answer:
+    def _follow(
+        self, method: str, url: str, headers: Mapping[str, str], secret: Mapping[str, str]
+    ) -> Answer:
         first = origin = origin_of(url)
         hops: list[http.client.HTTPMessage] = []
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._request(origin, _target(url), {**headers, **secret})
+            asked = _Request(method, _target(url), {**headers, **secret})
+            response = self._request(origin, asked)
             answer = Answer(response, origin, tuple(hops))
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
@@ -203,34 +227,30 @@ class Web:
             secret = secret if origin == first else NO_HEADERS
         raise SourceUnavailableError(f"{first.host} redirects more than {MAX_REDIRECTS} times")
 
-    def _request(
-        self, origin: Origin, target: str, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
+    def _request(self, origin: Origin, asked: "_Request") -> http.client.HTTPResponse:
         proxy = _proxy_for(origin, self.network)
-        sent = {"Host": origin.netloc, **headers}
+        headers = {"Host": origin.netloc, **asked.headers}
+        target = asked.target
         if proxy and origin.scheme == "http":
             target = f"http://{origin.netloc}{target}"
-            sent |= proxy.headers
+            headers |= proxy.headers
+        sent = _Request(asked.method, target, headers)
         kept = self._connections.pop(origin, None)
         try:
             if kept is not None:
                 try:
-                    return self._send(kept, origin, target, sent)
+                    return self._send(kept, origin, sent)
                 except _STALE_ERRORS:
                     pass  # the server ended it while it was idle
-            return self._send(self._connection(origin, proxy), origin, target, sent)
+            return self._send(self._connection(origin, proxy), origin, sent)
         except _NETWORK_ERRORS as error:
             raise unreachable(origin.host, error) from error
 
     def _send(
-        self,
-        connection: http.client.HTTPConnection,
-        origin: Origin,
-        target: str,
-        headers: Mapping[str, str],
+        self, connection: http.client.HTTPConnection, origin: Origin, sent: "_Request"
     ) -> http.client.HTTPResponse:
         try:
-            connection.request("GET", target, headers=headers)
+            connection.request(sent.method, sent.target, headers=sent.headers)
             response = connection.getresponse()
         except BaseException:
             connection.close()
@@ -282,6 +302,13 @@ def _redirected(url: str, before: Origin, location: str) -> tuple[str, Origin]:
     if (before.scheme, after.scheme) == ("https", "http"):
         raise SourceUnavailableError(f"{before.host} redirects from https to http; refused")
     return url, after
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def test_values_of_variables_and_queries_of_urls_are_not_shown(catalog: Path, po
     initializer = pod["spec"]["initContainers"][0]
     initializer["env"].append({"name": "HF_TOKEN", "value": secret})
     initializer["args"] += [f"https://user:{secret}@host/m?sig={secret}", "/mnt/other"]
-    initializer["args"] += [f"s3://models/tree/part?sig={secret}", "/mnt/other"]
+    initializer["args"] += [f"gs://models/tree/part?sig={secret}", "/mnt/other"]
     initializer["args"] += [f"hf://Qwen/Qwen2-0.5B-Instruct:v2?sig={secret}", "/mnt/other"]
     mount = {"name": "kserve-provision-location", "mountPath": "/mnt/other"}
     initializer["volumeMounts"].append(mount)

@@ -198,10 +198,10 @@ def test_verifying_on_a_terminal_shows_progress_and_the_same_verdict(stocked: Ca
 
 def test_an_output_that_knows_ascii_only_gets_escapes(tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.yaml"
-    catalog.write_text(CATALOG.replace("s3://models/tree", "s3://models/b\u00e4ume"))
+    catalog.write_text(CATALOG.replace("gs://models/tree", "gs://models/b\u00e4ume"))
     run = spawn("catalog", "validate", catalog, PYTHONIOENCODING="ascii")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "s3://models/b\\xe4ume" in run.stdout
+    assert "gs://models/b\\xe4ume" in run.stdout
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:

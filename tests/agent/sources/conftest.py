@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 
 import pytest
 
@@ -7,6 +8,7 @@ from agent.sources.hf import HubSource
 from agent.sources.web import Timeouts, Web
 from demo.hub import Hub, Repo
 from runtime.clock import ManualClock
+from tests.fakes.s3_server import moto, versitygw
 
 BEARER = "hf_secretsecretsecret"
 FILES = {
@@ -49,3 +51,21 @@ def known_source(hub: Hub) -> Iterator[HubSource]:
     """A source that has a token."""
     with closing(HubSource(hub.url, BEARER, ManualClock(), Web(Timeouts(5.0, 5.0)))) as source:
         yield source
+
+
+@pytest.fixture(scope="session")
+def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with moto(tmp_path_factory.mktemp("moto")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def versitygw_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with versitygw(tmp_path_factory.mktemp("versitygw")) as url:
+        yield url
+
+
+@pytest.fixture
+def bucket_name(request: pytest.FixtureRequest) -> str:
+    """A bucket's name that no other test has."""
+    return "b" + sha256(request.node.nodeid.encode()).hexdigest()[:20]

@@ -8,13 +8,17 @@ from tests.agent.sources.contract.remotes import (
     CONTENT,
     HubServer,
     Remote,
+    S3Server,
     Server,
     WebServer,
 )
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.file_server import FileServer
+from tests.fakes.s3_server import Bucket
+from tests.fakes.servers import installed
 
-SCHEMES = ("hf", "https")
+SERVERS = ["hub", "web_server", "moto_server"]
+SERVERS += ["versitygw_server"] if installed("versitygw") else []
 
 
 @pytest.fixture
@@ -29,10 +33,19 @@ def web_server() -> Iterator[Server]:
         yield WebServer(server)
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture
+def moto_server(moto_url: str, bucket_name: str) -> Server:
+    return S3Server(Bucket(moto_url, bucket_name), f"s3://{bucket_name}/pub/m")
+
+
+@pytest.fixture
+def versitygw_server(versitygw_url: str, bucket_name: str) -> Server:
+    return S3Server(Bucket(versitygw_url, bucket_name), f"s3://{bucket_name}/pub/m")
+
+
+@pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Server:
-    name = {"hf": "hub", "https": "web_server"}[request.param]
-    server: Server = request.getfixturevalue(name)
+    server: Server = request.getfixturevalue(request.param)
     server.put({BIG: CONTENT})
     return server
 

@@ -15,9 +15,10 @@ from agent.sources.schemes import Reach, source_of
 from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
 from agent.sources.web import Network, Timeouts, Web
 from demo.hub import Hub, Repo
-from runtime.clock import ManualClock
+from runtime.clock import SystemClock
 from tests.fakes.fault_proxy import Asked, FaultProxy
 from tests.fakes.file_server import FileServer
+from tests.fakes.s3_server import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 BEARER = "sesame-open-sesame"
 BIG = "model.bin"
@@ -107,6 +108,34 @@ class WebServer:
 
 
 @dataclass
+class S3Server:
+    """A prefix in a bucket."""
+
+    bucket: Bucket
+    storage_uri: str
+    revision: str | None = None
+    takes_trees: bool = True
+
+    @property
+    def url(self) -> str:
+        return self.bucket.url
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        self.bucket.put({f"pub/m/{path}": content for path, content in files.items()})
+
+    def secret(self, url: str) -> Secret:
+        del url
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        return Secret(keys, {"s3-region": REGION})
+
+    def lists(self, asked: Asked) -> bool:
+        return "list-type=2" in asked.target
+
+    def fetches(self, asked: Asked) -> bool:
+        return asked.method == "GET" and not self.lists(asked)
+
+
+@dataclass
 class Remote:
     """A server and the proxy before it."""
 
@@ -128,7 +157,7 @@ class Remote:
         if secret is None:
             secret = self.server.secret(url)
         try:
-            yield source_of(self.server.storage_uri, Reach(url, secret, ManualClock(), web))
+            yield source_of(self.server.storage_uri, Reach(url, secret, SystemClock(), web))
         finally:
             web.close()
 

@@ -332,7 +332,7 @@ def test_the_catalog_s_proxy_is_the_way_out(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     network = Network(proxy=remote.proxy.url)
-    with remote.source(url="http://models.example", network=network) as source:
+    with remote.source(url="http://127.0.0.2:9", network=network) as source:
         listing = source.list(remote.request)
         assert remote.fetched(source, listing) == CONTENT
-    assert {a.headers["Host"] for a in remote.proxy.requests} == {"models.example"}
+    assert {a.headers["Host"] for a in remote.proxy.requests} == {"127.0.0.2:9"}

@@ -1,0 +1,155 @@
+"""S3, and the stores that speak its protocol.
+
+Objects are listed with ListObjectsV2 and fetched with ranged GETs on the ETag that was listed. What
+proves the bytes: a SHA-256 that the store was given (`x-amz-checksum-sha256` of the whole object),
+and the ETag where it is an MD5: not of a multipart upload, nor of an object encrypted with a key of
+KMS or of the customer. Both are told of single objects alone, so that the largest ones are asked
+for one by one; the first fill is the reference for the others.
+"""
+
+import base64
+import binascii
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from agent.planning.values import RemoteFile
+from agent.sources.objects import MAX_PAGES, PAGE_OBJECTS, SIZE_MAX_BYTES, StoredObject, quoted
+from agent.sources.ranges import PLAIN, changed, entity_tag
+from agent.sources.refusals import Asked, refusal
+from agent.sources.s3_access import S3Access
+from agent.sources.web import Answer, Origin, Web, origin_of
+from agent.sources.xml_page import MAX_BYTES, read_page
+from larder.errors import AccessDeniedError, FillError, SourceDriftedError
+from larder.layout import Digest
+from runtime.clock import Clock
+
+_MD5_TAG = re.compile(r'"([0-9a-f]{32})"')
+_PARTS_TAG = re.compile(r'"[^"]*-\d+"')
+_ERROR_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
+_ERROR_MAX_BYTES: Final = 64 * 1024
+_SHA256_BYTES: Final = 32
+_ELSEWHERE: Final = frozenset({301, 307, 400, 403})
+_TOKEN_FAULTS: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+_WITH_CHECKSUMS: Final = {**PLAIN, "x-amz-checksum-mode": "ENABLED"}
+
+
+class S3Store:
+    """One bucket. `prefix` is what the URI says after it."""
+
+    keeps_empty = False
+
+    def __init__(self, access: S3Access, prefix: str, clock: Clock, web: Web) -> None:
+        self.name = f"bucket {access.bucket}"
+        self.prefix = prefix
+        self._access = access
+        self._clock = clock
+        self._web = web
+
+    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
+        """All objects whose keys begin so."""
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": str(page_objects)}
+        query["prefix"] = prefix
+        for _ in range(MAX_PAGES):
+            page = self._page(query)
+            for element in page.iter("Contents"):
+                yield self._stored(element, is_encoded=page.findtext("EncodingType") == "url")
+            token = page.findtext("NextContinuationToken")
+            if page.findtext("IsTruncated") != "true" or not token:
+                return
+            query["continuation-token"] = token
+        raise SourceDriftedError(f"{self.name} lists more than {MAX_PAGES} pages")
+
+    def described(self, file: RemoteFile, key: str) -> RemoteFile:
+        """A file with its SHA-256 or MD5, where the store knows one."""
+        with self._ask("HEAD", key, {}, _WITH_CHECKSUMS) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, repr(file.path))
+            if entity_tag(answer) != file.etag:
+                raise changed(answer, file)
+            sha256 = _sha256(answer)
+            return replace(file, sha256=sha256, md5=None if sha256 else _md5(answer, file))
+
+    @contextmanager
+    def get(self, file: RemoteFile, key: str, headers: Mapping[str, str]) -> Iterator[Answer]:
+        """The answer to a GET of an object."""
+        del file  # its version is in the headers
+        with self._ask("GET", key, {}, headers) as answer:
+            yield answer
+
+    def refusal(self, answer: Answer, what: str) -> FillError:
+        """The error that an answer without the bytes means."""
+        asked = Asked(self._origin, what, self._access.keys is not None, self._clock)
+        is_told = answer.response.isclosed()  # an answer to HEAD has no words
+        said = None if is_told else _ERROR_CODE.search(answer.text(_ERROR_MAX_BYTES))
+        code = said[1] if said else ""
+        if code in _TOKEN_FAULTS:
+            return AccessDeniedError(f"{asked.origin.host} refuses the credentials ({code})")
+        return refusal(asked, answer, code)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._web.close()
+
+    @property
+    def _origin(self) -> Origin:
+        return origin_of(self._access.url(""))
+
+    def _page(self, query: Mapping[str, str]) -> ET.Element:
+        with self._ask("GET", "", query, PLAIN) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, self.name)
+            return read_page(answer.text(MAX_BYTES), answer.origin.host)
+
+    @contextmanager
+    def _ask(
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Iterator[Answer]:
+        """Ask; once more in another region, if the first answer says that the bucket is there."""
+        now = self._clock.now()
+        of_amazon = {name: text for name, text in headers.items() if name.startswith("x-amz-")}
+        others = {name: text for name, text in headers.items() if name not in of_amazon}
+        for is_last in (False, True):
+            url = self._access.url(key, query)
+            secret = self._access.signed(method, url, of_amazon, now)
+            with self._web.ask(method, url, others, secret) as answer:
+                region = answer.first_header("x-amz-bucket-region")
+                there = self._access.in_region(region) if answer.status in _ELSEWHERE else None
+                if is_last or there is None:
+                    yield answer
+                    return
+            self._access = there
+
+    def _stored(self, element: ET.Element, *, is_encoded: bool) -> StoredObject:
+        key, size = element.findtext("Key") or "", element.findtext("Size") or ""
+        try:
+            key = unquote_to_bytes(key.replace("+", " ")).decode() if is_encoded else key
+        except UnicodeDecodeError as error:
+            raise SourceDriftedError(f"{self.name} lists a key that is no UTF-8") from error
+        if not size.isascii() or not size.isdecimal() or int(size[:20]) > SIZE_MAX_BYTES:
+            raise SourceDriftedError(f"{self.name} lists {key[:80]!r} without a size")
+        return StoredObject(key, int(size), quoted(element.findtext("ETag")))
+
+
+def _sha256(answer: Answer) -> Digest | None:
+    """The SHA-256 of the whole object; that of its parts' digests has a `-` and their number."""
+    try:
+        digest = base64.b64decode(answer.header("x-amz-checksum-sha256") or "", validate=True)
+    except binascii.Error:
+        return None
+    kind = "COMPOSITE" if _PARTS_TAG.fullmatch(entity_tag(answer) or "") else "FULL_OBJECT"
+    is_whole = (answer.header("x-amz-checksum-type") or kind) == "FULL_OBJECT"
+    return Digest(digest.hex()) if is_whole and len(digest) == _SHA256_BYTES else None
+
+
+def _md5(answer: Answer, file: RemoteFile) -> str | None:
+    """The MD5 that an ETag is, unless the object is encrypted with a key that is not S3's own."""
+    encryption = answer.header("x-amz-server-side-encryption") or "AES256"
+    if encryption != "AES256" or answer.header("x-amz-server-side-encryption-customer-algorithm"):
+        return None
+    tag = _MD5_TAG.fullmatch(file.etag or "")
+    return tag[1] if tag else None

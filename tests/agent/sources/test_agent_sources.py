@@ -1,0 +1,66 @@
+"""`larder-agent` and a catalog of several schemes: from the document to the slots."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from larder.identity import identity_of
+from larder.manifest import parse_manifest
+from tests.fakes.file_server import FileServer
+from tests.fakes.s3_server import ACCESS_KEY, SECRET_KEY, Bucket
+
+CATALOG = """
+apiVersion: larder.dev/v1alpha1
+kind: Catalog
+models:
+- {{name: gguf, storageUri: "https://models.example/m.gguf", namespaces: [chat],
+   fetchFrom: "{web}", credentials: {{tokenFile: {folder}/token}}}}
+- {{name: tree, storageUri: "{s3}", namespaces: [chat],
+   fetchFrom: "{bucket}", credentials: {{tokenFile: {folder}/keys.json}}}}
+"""
+
+
+def test_an_agent_fills_from_every_scheme_with_its_credentials(
+    moto_url: str, bucket_name: str, tmp_path: Path
+) -> None:
+    bucket, uri = Bucket(moto_url, bucket_name), f"s3://{bucket_name}/m"
+    bucket.put({"m/config.json": b"{}", "m/w/1.bin": b"w" * 10_000})
+    (tmp_path / "token").write_text("sesame\n")
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    with FileServer({"/m.gguf": b"gguf"}) as server:
+        server.keys = ("Bearer sesame",)
+        places = {"web": server.url, "s3": uri, "bucket": moto_url, "folder": tmp_path}
+        (tmp_path / "catalog.yaml").write_text(CATALOG.format(**places))
+        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
+        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
+        arguments += ["--allow-any-disk"]
+        done = subprocess.run(  # noqa: S603 - ours
+            arguments, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stdout
+    assert "sesame" not in done.stdout + done.stderr
+    slots = tmp_path / "root" / "slots"
+    tree, gguf = (slots / identity_of(u).key for u in (uri, "https://models.example/m.gguf"))
+    assert (tree / "content/w/1.bin").read_bytes() == b"w" * 10_000
+    assert (gguf / "content/m.gguf").read_bytes() == b"gguf"
+    manifest = parse_manifest((tree / "manifest").read_text())
+    assert [file.path for file in manifest.files] == ["config.json", "w/1.bin"]
+    assert manifest.revision.startswith("sha256:")
+
+
+def test_credentials_that_are_no_json_object_are_said_to_be_none(
+    moto_url: str, bucket_name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("sesame\n")
+    (tmp_path / "keys.json").write_text("[1]")
+    places = {"web": "http://127.0.0.1:1", "s3": f"s3://{bucket_name}/m", "bucket": moto_url}
+    (tmp_path / "catalog.yaml").write_text(CATALOG.format(**places, folder=tmp_path))
+    arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
+    arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
+    done = subprocess.run(  # noqa: S603 - ours
+        [*arguments, "--allow-any-disk"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "holds no token; accepted: a JSON object with the keys of KServe's Secret" in done.stdout
