@@ -55,7 +55,7 @@ class S3Access:
         return not self.endpoint
 
     def url(self, key: str, query: Mapping[str, str] | None = None) -> str:
-        """The URL of an object, or of the bucket for an empty key; a query as signatures want it."""
+        """The URL of an object, or of the bucket for an empty key; its query is in order."""
         path = quote(key, safe=_KEY_SAFE)
         endpoint = self.endpoint or f"https://s3.{self.region}.amazonaws.com"
         if self.is_virtual:

@@ -19,6 +19,10 @@ from larder.storage_uri import (
     subpath_below,
 )
 
+REPACKED = (
+    "is repacked by KServe in a way that cannot be cached; accepted: .tar, .tgz, .tar.gz, .zip"
+)
+
 
 @pytest.mark.parametrize(
     ("uri", "normalised"),
@@ -202,14 +206,7 @@ def test_what_can_be_cached_has_no_fault(uri: str) -> None:
             )
             for uri in ("https://h/m.git/", "https://a.file.core.windows.net/share/m")
         ),
-        *(
-            (
-                f"https://h/m{ending}",
-                "is repacked by KServe in a way that cannot be cached; "
-                "accepted: .tar, .tgz, .tar.gz, .zip",
-            )
-            for ending in (".bin.gz", ".tar.bz2", ".txz")
-        ),
+        *((f"https://h/m{ending}", REPACKED) for ending in (".bin.gz", ".tar.bz2", ".txz")),
         (
             "https://h/m?sig=s3cr3t",
             "carries a user, query or fragment; credentials go to 'credentials'",
