@@ -74,6 +74,8 @@ def main() -> None:
     gc.freeze()
     try:
         reconciler.run(stop, wake)
+    except Exception as error:  # noqa: BLE001 - the end of the program, whatever it was
+        failure("loop", error)
     finally:
         stop.set()
         lease.join()

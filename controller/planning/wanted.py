@@ -6,7 +6,7 @@ or LLMInferenceService says a URI that the entry answers for.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from larder.catalog import ANY_NAMESPACE, Catalog, ModelEntry
 from larder.claims import Claim
@@ -14,6 +14,7 @@ from larder.layout import Key
 from larder.matching import CatalogIndex
 
 Uris = frozenset[str]
+MAX_URIS: Final = 1000  # of one service, whose author could write a megabyte of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ def wanted_claims(
 
 
 def uris_in(content: object) -> Uris:
-    """Every text in a part of an object that may be a storage URI, wherever it stands."""
-    found, rest = set(), [content]
-    while rest:
+    """The texts in a part of an object that may be storage URIs, wherever they stand."""
+    found, rest = set[str](), [content]
+    while rest and len(found) < MAX_URIS:
         match rest.pop():
             case dict() as fields:
                 rest.extend(fields.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.lease import LEASE
+from larder.claims import LABELS, RETIRING_ANNOTATION
 from larder.identity import identity_of
 from runtime.kube.client import KubeClient
 from tests.controller.conftest import (
@@ -246,3 +247,27 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(cluster: FakeCluster, tmp_
         2,
         True,
     )
+
+
+def test_a_defect_ends_the_program_and_gives_the_lease_up(
+    cluster: FakeCluster, start_controller: StartController
+) -> None:
+    controller = start_controller()
+    controller.wait_for("leading")
+    cluster.put("pods", "odd", "chat", spec={"volumes": 5})  # no API server has such a pod
+    retiring = {
+        "metadata": {
+            "name": f"larder-{KEY}",
+            "namespace": "chat",
+            "labels": dict(LABELS),
+            "annotations": {RETIRING_ANNOTATION: "2020-01-01T00:00:00Z"},
+        },
+        "spec": {"accessModes": ["ReadOnlyMany"], "volumeName": f"larder-chat-{KEY}"},
+    }
+    with cluster.server.world.changed:
+        cluster.server.world.put("persistentvolumeclaims", retiring, "ADDED")
+    cluster.catalog()
+    line = controller.wait_for("a part ended, and so does the controller")
+    assert line["part"] == "loop"
+    assert controller.process.wait(60) == 1
+    assert cluster.holder == ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.planning.wanted import Wanted, spec_of, uris_in, wanted_claims
+from controller.planning.wanted import MAX_URIS, Wanted, spec_of, uris_in, wanted_claims
 from larder.catalog import Catalog, read_catalog
 from larder.claims import Claim
 
@@ -102,3 +102,7 @@ def test_while_services_are_unknown_nobody_decides_about_everybodys_models() -> 
 )
 def test_uris_are_found_wherever_a_service_says_them(spec: Any, uris: set[str]) -> None:
     assert uris_in(spec_of({"spec": spec, "status": {"url": "http://x"}})) == uris
+
+
+def test_a_service_that_says_more_uris_than_any_needs_costs_no_more() -> None:
+    assert len(uris_in([f"s3://bucket/{n}" for n in range(MAX_URIS * 3)])) == MAX_URIS
