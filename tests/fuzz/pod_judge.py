@@ -12,6 +12,7 @@ Json = Any
 
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 SLOT: Final = re.compile(r"/var/lib/larder/slots/([0-9a-f]{16})(/content)?")
+CLAIM: Final = re.compile(r"larder-([0-9a-f]{16})(-content)?")
 OPERATIONS: Final = {"add", "replace", "remove", "test"}
 
 
@@ -50,12 +51,25 @@ def judge(before: Json, after: Json, keys: Collection[str]) -> None:
     for volume in after["spec"]["volumes"]:
         if not isinstance(volume, dict) or volume in before["spec"]["volumes"]:
             continue
-        place = SLOT.fullmatch(volume["hostPath"]["path"])
-        demand(place, f"a new volume of {volume['hostPath']['path']}")
-        demand(place and place[1] in keys, f"slot {place and place[1]} is not for this namespace")
-        demand(volume["name"] == f"larder-{place and place[1]}", "a volume of another name")
+        key = slot_of(volume)
+        demand(key in keys, f"slot {key} is not for this namespace")
+        demand(volume["name"] == f"larder-{key}", "a volume of another name")
         for mount in mounts_of(after, volume["name"]):
             demand(mount["readOnly"] is True and "subPath" not in mount, f"mounted as {mount}")
+
+
+def slot_of(volume: Json) -> str:
+    """The slot that a volume shows. Raises `BrokenAnswerError`."""
+    claim = volume.get("persistentVolumeClaim")
+    if claim is None:
+        found = SLOT.fullmatch(volume["hostPath"]["path"])
+        said = volume["hostPath"]["path"]
+    else:
+        found = CLAIM.fullmatch(claim["claimName"])
+        said = claim
+        demand(claim.get("readOnly") is True, f"claim {said} to write")
+    demand(found, f"a new volume of {said}")
+    return str(found and found[1])
 
 
 def mounts_of(pod: Json, name: str) -> Iterator[Json]:

@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from tests.fuzz.pod_judge import demand, judge, patched_pod
 from tests.webhook.conftest import CATALOG
 from webhook.app import MUTATE_PODS, create_app
 from webhook.metrics import Metrics
-from webhook.mutation import VolumeMode
+from webhook.mutation import View, VolumeMode
 from webhook.state import State
 
 MOST_CPU_SECONDS: Final = 1.0  # for one review: hundreds of times what a usual one takes
@@ -46,12 +47,28 @@ LABELS: Final = (
 )
 
 
+@dataclass
+class Known(State):
+    """What the webhook knows, with the claims that are bound in every namespace."""
+
+    claims: frozenset[str] | None = None
+
+    def view_of(self, namespace: str) -> View:
+        return replace(State.view_of(self, namespace), claims=self.claims)
+
+
 class Webhook:
     """The application, asked as a server asks it."""
 
     def __init__(self) -> None:
-        self.index = CatalogIndex(read_catalog(CATALOG.encode(), standalone=True))
-        self.state = State(PurePosixPath("/var/lib/larder"), VolumeMode.HOST_PATH, self.index)
+        self.index, self._required = (
+            CatalogIndex(read_catalog(text.encode(), standalone=True))
+            for text in (
+                CATALOG,
+                CATALOG.replace("{name: qwen,", "{name: qwen, placement: Require,"),
+            )
+        )
+        self.state = Known(PurePosixPath("/var/lib/larder"), VolumeMode.HOST_PATH, self.index)
         self.metrics = Metrics()
         self.log = io.StringIO()
         configure_logs("larder-webhook", level="error", stream=self.log)
@@ -59,11 +76,15 @@ class Webhook:
 
     def is_in(self, namespace: str, source: random.Random) -> None:
         """What is known when a request comes: of the namespace, and of the nodes."""
+        self.state.index = source.choice((*[self.index] * 4, *[self._required] * 3, None))
         self.state.volumes = source.choice(list(VolumeMode))
         labels = source.choice(LABELS)
         self.state.namespaces = {} if labels is None else {namespace: labels}
         keys = sorted(model.key for model in self.index.catalog.models)
         self.state.ready = frozenset(source.sample(keys, source.randint(0, len(keys))))
+        claims = [f"larder-{key}{part}" for key in keys for part in ("", "-content")]
+        bound = source.sample(claims, source.randint(0, len(claims)))
+        self.state.claims = source.choice((None, frozenset(bound), frozenset(claims)))
 
     def keys_for(self, namespace: str) -> set[str]:
         """Slots that pods of a namespace may mount."""

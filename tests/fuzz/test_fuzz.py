@@ -73,6 +73,10 @@ def slot(path: str = f"/var/lib/larder/slots/{KEY}", name: str = f"larder-{KEY}"
     return {"name": name, "hostPath": {"path": path}}
 
 
+def claim(name: str, **fields: bool) -> Any:
+    return {"name": f"larder-{KEY}", "persistentVolumeClaim": {"claimName": name, **fields}}
+
+
 def added(*volumes: Any, **mount: Any) -> Callable[[Any], None]:
     def edit(pod: Any) -> None:
         pod["spec"]["volumes"] += volumes
@@ -88,6 +92,9 @@ def added(*volumes: Any, **mount: Any) -> Callable[[Any], None]:
     [
         pytest.param(added(slot("/etc")), id="a volume of the host's"),
         pytest.param(added(slot("/var/lib/larder/slots/0123456789abcdef")), id="another's slot"),
+        pytest.param(added(claim(f"larder-{KEY}")), id="a claim to write"),
+        pytest.param(added(claim("weights", readOnly=True)), id="a claim of the tenant's"),
+        pytest.param(added(claim("larder-0123456789abcdef", readOnly=True)), id="another's claim"),
         pytest.param(added(slot(name="x")), id="a volume of another name"),
         pytest.param(added(slot(), slot()), id="a volume twice"),
         pytest.param(added(slot() | {"emptyDir": {}}), id="a volume with two sources"),
@@ -115,4 +122,6 @@ def test_the_judge_takes_a_slot_that_is_mounted_as_it_should() -> None:
     before = recorded("hf-raw.after-kserve")
     after = copy.deepcopy(before)
     added(slot(), readOnly=True)(after)
+    judge(before, after, {KEY})
+    after["spec"]["volumes"][-1] = claim(f"larder-{KEY}", readOnly=True)
     judge(before, after, {KEY})

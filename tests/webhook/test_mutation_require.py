@@ -277,6 +277,12 @@ def test_what_forbids_a_rewrite_forbids_a_placement(
     assert (decision.reason, decision.operations) == (reason, ())
 
 
+def test_a_volume_whose_name_is_no_text_is_not_swept(required: View) -> None:
+    pod = after_kserve()
+    pod["spec"]["volumes"].append({"name": {"odd": 1}, "emptyDir": {}})
+    assert decided(pod, required).reason is DecisionReason.INVALID_POD
+
+
 def test_observing_places_nothing(required: View) -> None:
     observing = replace(required, namespace_labels={"larder.dev/mode": "Observe"})
     decision = decided(after_kserve(), observing)

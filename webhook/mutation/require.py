@@ -117,7 +117,7 @@ def sweep_volumes(pod: Pod, placement: Placement) -> Iterator[Operation]:
         if container is not placement.initializer:
             swept -= _mounted_by(container) - {placement.model_volume}
     for i, volume in reversed(list(enumerate(pod.volumes))):
-        if object_of(volume).get("name") in swept:
+        if text_of(object_of(volume).get("name")) in swept:
             yield Operation("remove", f"/spec/volumes/{i}")
     yield Operation("add", "/spec/volumes/-", placement.volume)
 
