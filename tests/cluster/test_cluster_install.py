@@ -157,28 +157,29 @@ def pods_of(folder: Path) -> dict[str, Object]:
 
 @pytest.mark.usefixtures("accounts")
 @pytest.mark.parametrize("overlay", ["base", "overlays/demo", "overlays/production"])
-def test_pods_of_both_programs_are_admitted(admin: KubeClient, overlay: str) -> None:
+def test_pods_of_all_programs_are_admitted(admin: KubeClient, overlay: str) -> None:
     pods = pods_of(DEPLOY / overlay)
-    assert set(pods) == {"larder-agent", "larder-webhook"}
+    assert set(pods) == {"larder-agent", "larder-controller", "larder-webhook"}
     path = collection_path("v1", "pods", namespace=SYSTEM_NAMESPACE)
     for name, pod in pods.items():
         made = admin.create(f"{path}?dryRun=All", pod)
         tokens = [v["name"] for v in made["spec"]["volumes"] if v["name"].startswith("kube-api")]
         assert (name, len(tokens)) == (name, 1)
-        assert made["spec"]["priority"] >= 2_000_000_000
+        is_critical = made["spec"]["priority"] >= 2_000_000_000
+        assert is_critical == (name != "larder-controller")  # nothing waits for it
 
 
-def test_the_webhooks_pod_is_one_that_restricted_takes(admin: KubeClient, namespace: str) -> None:
+def test_restricted_takes_all_pods_but_the_agents(admin: KubeClient, namespace: str) -> None:
     level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     admin.patch(object_path("v1", "namespaces", namespace), level)
-    account = collection_path("v1", "serviceaccounts", namespace=namespace)
-    with suppress(AlreadyExistsError):
-        admin.create(account, {"metadata": {"name": "larder-webhook"}})
+    accounts = collection_path("v1", "serviceaccounts", namespace=namespace)
     pods = pods_of(DEPLOY / "base")
     path = collection_path("v1", "pods", namespace=namespace)
-    admin.create(f"{path}?dryRun=All", pods["larder-webhook"])
-    account = object_path("v1", "serviceaccounts", "larder-agent", namespace=namespace)
-    admin.create(account.rpartition("/")[0], {"metadata": {"name": "larder-agent"}})
+    for name in pods:
+        with suppress(AlreadyExistsError):
+            admin.create(accounts, {"metadata": {"name": name}})
+    for name in ("larder-controller", "larder-webhook"):
+        admin.create(f"{path}?dryRun=All", pods[name])
     with pytest.raises(ForbiddenError):
         admin.create(f"{path}?dryRun=All", pods["larder-agent"])
 
