@@ -26,8 +26,8 @@ class Admissions:
         self._threads = [threading.Thread(target=self._try_on) for _ in range(THREADS)]
         self.outcomes: Counter[str] = Counter()
         """How many ended how: the webhook's decision, `unpatched`, or an error's text."""
-        self.behind_seconds = 0.0
-        """How late the latest of them was sent."""
+        self.seconds = 0.0
+        """How long it went on."""
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
@@ -39,6 +39,7 @@ class Admissions:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self.seconds = time.monotonic() - self._began
 
     @property
     def count(self) -> int:
@@ -50,10 +51,9 @@ class Admissions:
                 due = self._began + next(self._numbers) / self._rate
             if self._stop.wait(max(0.0, due - time.monotonic())):
                 return
-            behind, outcome = time.monotonic() - due, self._try()
+            outcome = self._try()
             with self._lock:
                 self.outcomes[outcome] += 1
-                self.behind_seconds = max(self.behind_seconds, behind)
 
     def _try(self) -> str:
         try:

@@ -14,9 +14,15 @@ import pytest
 from larder.contract import SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.node.node_cluster import AGENT_LABEL, Node, is_ready, kubectl
+from tests.cluster.node.node_cluster import AGENT_LABEL, ROOT, Node, is_ready, kubectl
 from tests.cluster.node.predictors import HubPod
-from tests.cluster.node.whole import Cluster, await_webhooks, empty_cache, write_catalog
+from tests.cluster.node.whole import (
+    Cluster,
+    await_deployments,
+    await_webhooks,
+    empty_cache,
+    write_catalog,
+)
 
 HERE = Path(__file__).parent
 DEMO_NAMESPACE = "larder-demo"
@@ -89,3 +95,15 @@ def cluster(admin: KubeClient, installed: Node, hub: HubPod) -> Iterator[Cluster
     cluster = Cluster(admin, installed, hub)
     yield cluster
     cluster.tidy()
+
+
+@pytest.fixture
+def demo(admin: KubeClient, installed: Node) -> Iterator[None]:
+    """The demo runs, on a node that had nothing cached; the base is put back."""
+    empty_cache(admin, installed)
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/overlays/demo"))
+    await_deployments(DEMO_NAMESPACE)
+    yield
+    kubectl("delete", "namespace", DEMO_NAMESPACE, "--ignore-not-found")
+    install(admin, installed)
+    empty_cache(admin, installed)

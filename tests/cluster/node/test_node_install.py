@@ -17,10 +17,9 @@ from larder.node_report import config_map_name
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import NotFoundError
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.node.conftest import DEMO_NAMESPACE, install
-from tests.cluster.node.node_cluster import ROOT, Node, kubectl, until
-from tests.cluster.node.predictors import Predictor
-from tests.cluster.node.whole import empty_cache
+from tests.cluster.node.conftest import DEMO_NAMESPACE
+from tests.cluster.node.node_cluster import kubectl, until
+from tests.cluster.node.whole import predictors_in
 
 UID = {"daemonset/larder-agent": "0", "deployment/larder-webhook": "65532"}
 TOOLS = "pip pip3 uv hatch gcc cc make ld"
@@ -82,27 +81,11 @@ def test_the_larder_command_looks_into_the_cache_of_a_node() -> None:
     )
 
 
-@pytest.fixture
-def demo(admin: KubeClient, installed: Node) -> Iterator[None]:
-    """The demo overlay on a node that has nothing cached; the base is put back."""
-    empty_cache(admin, installed)
-    overlay = str(ROOT / "deploy/overlays/demo")
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", overlay)
-    yield
-    kubectl("delete", "namespace", DEMO_NAMESPACE)
-    install(admin, installed)
-    empty_cache(admin, installed)
-
-
 @pytest.mark.usefixtures("demo")
 def test_the_demo_overlay_gives_predictors_that_are_served_from_the_cache_and_needs_no_further_step(
     admin: KubeClient,
 ) -> None:
-    wait = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
-    kubectl("-n", DEMO_NAMESPACE, *wait)
-    query = [("labelSelector", "component=predictor")]
-    pods = admin.list(collection_path("v1", "pods", namespace=DEMO_NAMESPACE), query=query).items
-    predictors = [Predictor(admin, pod) for pod in pods]
+    predictors = predictors_in(admin, DEMO_NAMESPACE)
     assert [(p.decision, p.last_words()) for p in predictors] == [("Cached", "hit")] * 2
     assert all(predictor.digests() for predictor in predictors)
 

@@ -1,43 +1,21 @@
 """Larder is taken away from a node that serves, in the order and the words of docs/install.md."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from larder.contract import CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import NotFoundError
-from runtime.kube.paths import collection_path, object_path
+from runtime.kube.paths import object_path
 from tests.cluster.kustomize import run_typed, typed
-from tests.cluster.node.conftest import DEMO_NAMESPACE, install
-from tests.cluster.node.node_cluster import ROOT, Node, kubectl, until
-from tests.cluster.node.predictors import Predictor
-from tests.cluster.node.whole import empty_cache
+from tests.cluster.node.conftest import DEMO_NAMESPACE
+from tests.cluster.node.node_cluster import Node, kubectl, until
+from tests.cluster.node.whole import await_deployments, predictors_in
 
 CLUSTER_WIDE = (
     "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,"
     "clusterrolebindings,persistentvolumes,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces"
 )
 IN_DEFAULT = "roles,rolebindings"
-WAIT = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
-
-
-@pytest.fixture
-def demo(admin: KubeClient, installed: Node) -> Iterator[None]:
-    """The demo, with predictors that are served from the cache; the base is put back."""
-    empty_cache(admin, installed)
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/overlays/demo"))
-    kubectl("-n", DEMO_NAMESPACE, *WAIT)
-    yield
-    kubectl("delete", "namespace", DEMO_NAMESPACE, "--ignore-not-found")
-    install(admin, installed)
-    empty_cache(admin, installed)
-
-
-def predictors(admin: KubeClient) -> list[Predictor]:
-    query = [("labelSelector", "component=predictor")]
-    pods = admin.list(collection_path("v1", "pods", namespace=DEMO_NAMESPACE), query=query).items
-    return [Predictor(admin, pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 def is_gone(admin: KubeClient, namespace: str) -> bool:
@@ -54,7 +32,7 @@ def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
 ) -> None:
     page = [line.replace("overlays/production", "overlays/demo") for line in typed("Uninstalling")]
     configurations, deployment, users, *claims, agents, drop, dropped, rest, labels = page
-    digests = {p.name.partition("-")[0]: p.digests() for p in predictors(admin)}
+    digests = {p.name.partition("-")[0]: p.digests() for p in predictors_in(admin, DEMO_NAMESPACE)}
 
     run_typed(configurations)
     run_typed(deployment)
@@ -62,8 +40,8 @@ def test_the_uninstall_keeps_pods_served_and_leaves_nothing(
     deployments = [f"deployment/{name}-predictor" for name in digests]
     kubectl("-n", DEMO_NAMESPACE, "rollout", "restart", *deployments)
     until(lambda: len(run_typed(users).splitlines()) == 1, "nobody mounts a slot")
-    kubectl("-n", DEMO_NAMESPACE, *WAIT)
-    served = predictors(admin)
+    await_deployments(DEMO_NAMESPACE)
+    served = predictors_in(admin, DEMO_NAMESPACE)
     assert {p.decision for p in served} == {""}
     assert {p.name.partition("-")[0]: p.digests() for p in served} == digests
 

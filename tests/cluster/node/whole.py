@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.node.node_cluster import Node, is_ready, require_images, until
+from tests.cluster.node.node_cluster import Node, is_ready, kubectl, require_images, until
 from tests.cluster.node.predictors import HubPod, Model, Predictor, predictor_pod
 
 CONFIGURATION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/larder.dev"
@@ -60,6 +60,21 @@ def empty_cache(admin: KubeClient, node: Node) -> None:
         return not node.states() and not node.reported()
 
     until(is_empty, "everything was evicted; a pod may still use it", pause=1)
+
+
+def await_deployments(namespace: str) -> None:
+    """Until all of a namespace run."""
+    wait = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
+    kubectl("-n", namespace, *wait)
+
+
+def predictors_in(admin: KubeClient, namespace: str) -> list[Predictor]:
+    """The predictors that run and stay. Others are about: a kubelet that has not heard of a node's
+    label yet refuses a pod, which is then made anew.
+    """
+    query = [("labelSelector", "component=predictor"), ("fieldSelector", "status.phase=Running")]
+    pods = admin.list(collection_path("v1", "pods", namespace=namespace), query=query).items
+    return [Predictor(admin, pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 @dataclass
