@@ -24,7 +24,7 @@ _UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f]")
 MAX_URI_CHARACTERS: Final = 2048  # more than any place that can be cached needs
 
 CACHEABLE_SCHEMES: Final = ("hf", "s3", "gs", "https")
-FILLED_SCHEMES: Final = ("hf", "s3", "https")
+FILLED_SCHEMES: Final = ("hf", "s3", "gs", "https")
 TREE_SCHEMES: Final = frozenset({"s3", "gs"})  # a URI below an entry's URI is a part of it
 
 ARCHIVES: Final = (".tar", ".tgz", ".tar.gz", ".zip")
@@ -32,6 +32,7 @@ ARCHIVES: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 DEFAULT_ENDPOINTS: Final[Mapping[str, str]] = {
     "hf": "https://huggingface.co",
     "s3": "https://s3.amazonaws.com",
+    "gs": "https://storage.googleapis.com",
 }
 """Endpoint of a scheme when nobody names one; schemes that are absent have no endpoint."""
 

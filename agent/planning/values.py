@@ -14,7 +14,13 @@ from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Digest, Key, is_dig
 from larder.manifest import Manifest, listing_fault
 from larder.status import ModelState, SlotStatus
 
-_NEWER: Final = ("md5", "etag", "version", "key")  # listings of an earlier release lack them
+_NEWER: Final = (
+    "md5",
+    "crc32c",
+    "etag",
+    "version",
+    "key",
+)  # listings of an earlier release lack them
 
 Owner = str
 """Who holds an inode: `slots/<key>`, `staging/<key>`, `trash/<name>` or `quarantine/<name>`."""
@@ -39,6 +45,7 @@ class RemoteFile:
     sha256: Digest | None = None
     git_sha1: str | None = None
     md5: str | None = None
+    crc32c: str | None = None
     etag: str | None = None
     version: str | None = None
     key: str | None = None
@@ -66,6 +73,7 @@ class Listing:
                 "sha256": f.sha256,
                 "gitSha1": f.git_sha1,
                 "md5": f.md5,
+                "crc32c": f.crc32c,
                 "etag": f.etag,
                 "version": f.version,
                 "key": f.key,

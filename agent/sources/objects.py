@@ -45,6 +45,7 @@ class StoredObject:
     etag: str | None = None
     version: str | None = None
     md5: str | None = None
+    crc32c: str | None = None
 
 
 class Store(Protocol):
@@ -165,6 +166,7 @@ def _file(found: StoredObject, path: str, key: str | None = None) -> RemoteFile:
         path,
         found.size_bytes,
         md5=found.md5,
+        crc32c=None if found.md5 else found.crc32c,
         etag=found.etag,
         version=found.version,
         key=key,

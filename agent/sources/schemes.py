@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from agent.sources.gs import GcsAccess, GcsStore
 from agent.sources.hf import HubSource
 from agent.sources.https import HttpsSource
 from agent.sources.interface import Source
@@ -38,8 +39,13 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
             web = reach.web
             web.network = replace(web.network, verifies=verifies_tls(reach.secret))
             bucket, _, prefix = normalise(storage_uri).removeprefix("s3://").partition("/")
-            access = s3_access(bucket, reach.endpoint, reach.secret)
-            return ObjectSource(S3Store(access, prefix, reach.clock, web))
+            bucket_access = s3_access(bucket, reach.endpoint, reach.secret)
+            return ObjectSource(S3Store(bucket_access, prefix, reach.clock, web))
+        case "gs":
+            bucket, _, prefix = normalise(storage_uri).removeprefix("gs://").partition("/")
+            url = f"{reach.endpoint.rstrip('/')}/storage/v1/b/{bucket}"
+            access = GcsAccess(reach.secret, reach.clock, reach.web)
+            return ObjectSource(GcsStore(url, prefix, access, reach.web))
         case scheme:
             raise PermanentError(
                 FillFailure.SOURCE_UNAVAILABLE, f"this agent has no source for {scheme}://"

@@ -15,12 +15,12 @@ import string
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from larder.errors import SourceUnavailableError
@@ -203,6 +203,18 @@ class Web:
         finally:
             self._end(answer)
 
+    @contextmanager
+    def post(self, url: str, fields: Mapping[str, str]) -> Iterator[Answer]:
+        """POST a form, which may hold a secret: no redirect is followed."""
+        origin = origin_of(url)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        asked = _Request("POST", _target(url), headers, urlencode(fields).encode())
+        answer = Answer(self._request(origin, asked), origin)
+        try:
+            yield answer
+        finally:
+            self._end(answer)
+
     def close(self) -> None:
         """Close every connection."""
         for connection in self._connections.values():
@@ -234,7 +246,7 @@ class Web:
         if proxy and origin.scheme == "http":
             target = f"http://{origin.netloc}{target}"
             headers |= proxy.headers
-        sent = _Request(asked.method, target, headers)
+        sent = _Request(asked.method, target, headers, asked.body)
         kept = self._connections.pop(origin, None)
         try:
             if kept is not None:
@@ -250,7 +262,7 @@ class Web:
         self, connection: http.client.HTTPConnection, origin: Origin, sent: "_Request"
     ) -> http.client.HTTPResponse:
         try:
-            connection.request(sent.method, sent.target, headers=sent.headers)
+            connection.request(sent.method, sent.target, sent.body, sent.headers)
             response = connection.getresponse()
         except BaseException:
             connection.close()
@@ -309,6 +321,7 @@ class _Request:
     method: str
     target: str
     headers: Mapping[str, str]
+    body: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

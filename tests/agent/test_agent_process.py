@@ -67,13 +67,13 @@ def test_once_fills_what_is_listed_and_says_so_with_status_0(tmp_path: Path, hub
 
 
 def test_once_ends_with_status_1_when_a_model_is_not_to_be_had(tmp_path: Path, hub: Hub) -> None:
-    more = "  - {name: b, storageUri: 'gs://b/b', namespaces: [chat]}\n"
+    more = "  - {name: b, storageUri: 'https://h/b.zip', namespaces: [chat]}\n"
     catalog = write_catalog(tmp_path / "catalog.yaml", hub, more)
     done = run(command(tmp_path / "root", catalog, "--once"))
     assert done.returncode == 1
     assert slot(tmp_path / "root", hub).joinpath("content").is_dir()
     notes = [line for line in done.stdout.splitlines() if "catalog note" in line]
-    assert any("no agent can fill gs:// yet" in note for note in notes)
+    assert any("no agent can fill archives yet" in note for note in notes)
 
 
 @pytest.mark.parametrize("text", [None, "kind: Nonsense", "models: [", "\ufffd"])

@@ -31,7 +31,7 @@ nodeGroups:
 models:
 - {{name: qwen, storageUri: "hf://Qwen/Qwen2-0.5B-Instruct", revision: {COMMIT}, namespaces: [chat]}}
 - {{name: llama, storageUri: "hf://org/llama", revision: main, namespaces: [chat], nodeGroups: [big]}}
-- {{name: tree, storageUri: "gs://models/tree", namespaces: [chat]}}
+- {{name: tree, storageUri: "https://h/tree.zip", namespaces: [chat]}}
 """  # noqa: E501 - an entry a line reads best
 QWEN, LLAMA, TREE = (m.key for m in read_catalog(CATALOG.encode(), standalone=True).models)
 STRAY = Key("0123456789abcdef")

@@ -125,10 +125,11 @@ def test_the_cache_root_is_the_one_that_pods_get(catalog: Path, pod: Any) -> Non
 
 def test_values_of_variables_and_queries_of_urls_are_not_shown(catalog: Path, pod: Any) -> None:
     secret = "s3cr3t"  # noqa: S105 - that it is none is the point
+    catalog.write_text(CATALOG.replace("https://h/tree.zip", "s3://models/tree"))
     initializer = pod["spec"]["initContainers"][0]
     initializer["env"].append({"name": "HF_TOKEN", "value": secret})
     initializer["args"] += [f"https://user:{secret}@host/m?sig={secret}", "/mnt/other"]
-    initializer["args"] += [f"gs://models/tree/part?sig={secret}", "/mnt/other"]
+    initializer["args"] += [f"s3://models/tree/part?sig={secret}", "/mnt/other"]
     initializer["args"] += [f"hf://Qwen/Qwen2-0.5B-Instruct:v2?sig={secret}", "/mnt/other"]
     mount = {"name": "kserve-provision-location", "mountPath": "/mnt/other"}
     initializer["volumeMounts"].append(mount)

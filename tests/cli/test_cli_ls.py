@@ -73,7 +73,7 @@ def test_a_fill_is_shown_with_its_progress(empty: CacheRoots) -> None:
     row = next(line for line in out.splitlines() if line.startswith("tree"))
     assert row.split() == [
         "tree", TREE, "Downloading", "4", "MiB", "25", "%", "2", "KiB/s", "2m05s",
-        "gs://models/tree",
+        "https://h/tree.zip",
     ]  # fmt: skip
 
 

@@ -198,10 +198,10 @@ def test_verifying_on_a_terminal_shows_progress_and_the_same_verdict(stocked: Ca
 
 def test_an_output_that_knows_ascii_only_gets_escapes(tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.yaml"
-    catalog.write_text(CATALOG.replace("gs://models/tree", "gs://models/b\u00e4ume"))
+    catalog.write_text(CATALOG.replace("https://h/tree.zip", "https://h/b\u00e4ume.zip"))
     run = spawn("catalog", "validate", catalog, PYTHONIOENCODING="ascii")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "gs://models/b\\xe4ume" in run.stdout
+    assert "https://h/b\\xe4ume.zip" in run.stdout
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:

@@ -54,6 +54,9 @@ class Bucket:
         location = {"LocationConstraint": REGION}
         self.client.create_bucket(Bucket=name, CreateBucketConfiguration=location)
 
+    def close(self) -> None:
+        self.client.close()
+
     def put(self, objects: Mapping[str, bytes]) -> None:
         """Have these objects and no others."""
         listed = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])

@@ -317,8 +317,8 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
             id="required",
         ),
         pytest.param(
-            models(entry(", placement: Require", uri="gs://b/m")),
-            "line 4: models[0].placement is Require, but no agent can fill gs:// yet; "
+            models(entry(", placement: Require", uri="https://h/m.zip")),
+            "line 4: models[0].placement is Require, but no agent can fill archives yet; "
             "accepted: Prefer",
             id="required of a scheme that nobody fills",
         ),
@@ -639,7 +639,6 @@ def test_a_good_catalog_has_no_notes() -> None:
     ("text", "note"),
     [
         ("defaults: {fills: {maxBandwidth: 1Mi}}", "defaults.fills.maxBandwidth has no effect yet"),
-        (models(entry(uri="gs://b/m")), "model 'm': no agent can fill gs:// yet"),
         (models(entry(uri="https://h/m.zip")), "model 'm': no agent can fill archives yet"),
         (
             models(entry(uri="https://a.blob.core.windows.net/c/m")),

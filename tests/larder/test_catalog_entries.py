@@ -77,7 +77,7 @@ def model(
         pytest.param(model(endpoint="any"), "https://huggingface.co", id="any says nothing"),
         pytest.param(model(endpoint="http://hub/"), "http://hub", id="the endpoint"),
         pytest.param(model(endpoint="http://hub", mirror="http://m"), "http://m", id="the mirror"),
-        pytest.param(model("gs://b/m"), "", id="a scheme without endpoints"),
+        pytest.param(model("https://h/m"), "", id="a scheme without endpoints"),
     ],
 )
 def test_the_agent_downloads_from_the_mirror_or_the_endpoint(

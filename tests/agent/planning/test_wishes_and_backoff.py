@@ -28,7 +28,7 @@ nodeGroups:
   - {name: big, nodeSelector: {matchLabels: {size: big}}, budget: 50%}
 models:
   - {name: a, storageUri: "hf://o/a", revision: v1, namespaces: [x], nodeGroups: [gpu]}
-  - {name: b, storageUri: "gs://b/b", namespaces: [x], retention: Pinned, priority: 7}
+  - {name: b, storageUri: "https://h/b.zip", namespaces: [x], retention: Pinned, priority: 7}
 """,
     standalone=True,
 )

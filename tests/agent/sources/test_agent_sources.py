@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from larder.identity import identity_of
@@ -24,8 +25,9 @@ models:
 def test_an_agent_fills_from_every_scheme_with_its_credentials(
     moto_url: str, bucket_name: str, tmp_path: Path
 ) -> None:
-    bucket, uri = Bucket(moto_url, bucket_name), f"s3://{bucket_name}/m"
-    bucket.put({"m/config.json": b"{}", "m/w/1.bin": b"w" * 10_000})
+    uri = f"s3://{bucket_name}/m"
+    with closing(Bucket(moto_url, bucket_name)) as bucket:
+        bucket.put({"m/config.json": b"{}", "m/w/1.bin": b"w" * 10_000})
     (tmp_path / "token").write_text("sesame\n")
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     (tmp_path / "keys.json").write_text(json.dumps(keys))

@@ -1,9 +1,6 @@
 """What an S3 bucket's objects become, and what proves them; odd keys are moto's to keep."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -28,15 +25,16 @@ from larder.errors import (
 )
 from runtime.clock import SystemClock
 from tests.fakes.fault_proxy import Asked, Edit, Fault, FaultProxy
+from tests.fakes.kserve_download import kserve_downloads
 from tests.fakes.s3_server import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 KEYS = Keys(ACCESS_KEY, SECRET_KEY)
-KSERVE = "import sys; from kserve_storage import Storage; Storage.download(*sys.argv[1:])"
 
 
 @pytest.fixture
-def bucket(moto_url: str, bucket_name: str) -> Bucket:
-    return Bucket(moto_url, bucket_name)
+def bucket(moto_url: str, bucket_name: str) -> Iterator[Bucket]:
+    with closing(Bucket(moto_url, bucket_name)) as bucket:
+        yield bucket
 
 
 @pytest.fixture
@@ -86,20 +84,15 @@ MODEL = {
 }
 
 
-def kserves(bucket: Bucket, uri: str, folder: Path, **env: str) -> dict[str, bytes]:
-    """What KServe's own initializer makes of a URI."""
+def kserves(bucket: Bucket, prefix: str, folder: Path, **env: str) -> dict[str, bytes]:
+    """What KServe's own initializer makes of a prefix."""
     given = {
-        **os.environ,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_ENDPOINT_URL": bucket.url,
         "AWS_DEFAULT_REGION": REGION,
-        **env,
     }
-    command = [sys.executable, "-W", "ignore", "-c", KSERVE, uri, str(folder)]
-    subprocess.run(command, env=given, check=True, capture_output=True)  # noqa: S603 - ours
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return kserve_downloads(f"s3://{bucket.name}/{prefix}", folder, **given, **env)
 
 
 def test_the_tree_is_the_one_that_kserve_makes(
@@ -107,7 +100,7 @@ def test_the_tree_is_the_one_that_kserve_makes(
 ) -> None:
     bucket.put(MODEL)
     ours = fetched(access, "m", listed(access))
-    assert ours == kserves(bucket, f"s3://{bucket.name}/m", tmp_path / "out")
+    assert ours == kserves(bucket, "m", tmp_path / "out")
     assert len(ours) == 4
 
 
@@ -117,7 +110,7 @@ def test_one_object_is_the_one_that_kserve_makes(
     bucket.put({"m/deep/w.gguf": b"w", "m/deep/w.gguf2": b"2"})
     prefix = "m/deep/w.gguf"
     ours = fetched(access, prefix, listed(access, prefix))
-    assert ours == kserves(bucket, f"s3://{bucket.name}/{prefix}", tmp_path / "out")
+    assert ours == kserves(bucket, prefix, tmp_path / "out")
     assert ours == {"w.gguf": b"w"}
 
 
@@ -128,7 +121,7 @@ def test_patterns_choose_what_they_choose_for_kserve(
     ours = listed(access, allow_patterns=("*.json",), ignore_patterns=("sub/d*",))
     theirs = kserves(
         bucket,
-        f"s3://{bucket.name}/m",
+        "m",
         tmp_path / "out",
         STORAGE_ALLOW_PATTERNS='["*.json"]',
         STORAGE_IGNORE_PATTERNS='["sub/d*"]',

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -6,6 +7,7 @@ from demo.hub import Hub
 from tests.agent.sources.contract.remotes import (
     BIG,
     CONTENT,
+    GcsServer,
     HubServer,
     Remote,
     S3Server,
@@ -14,11 +16,13 @@ from tests.agent.sources.contract.remotes import (
 )
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.file_server import FileServer
+from tests.fakes.gcs_server import GcsBucket
 from tests.fakes.s3_server import Bucket
 from tests.fakes.servers import installed
 
 SERVERS = ["hub", "web_server", "moto_server"]
 SERVERS += ["versitygw_server"] if installed("versitygw") else []
+SERVERS += ["fake_gcs_server"] if installed("fake-gcs-server") else []
 
 
 @pytest.fixture
@@ -34,13 +38,21 @@ def web_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def moto_server(moto_url: str, bucket_name: str) -> Server:
-    return S3Server(Bucket(moto_url, bucket_name), f"s3://{bucket_name}/pub/m")
+def moto_server(moto_url: str, bucket_name: str) -> Iterator[Server]:
+    with closing(Bucket(moto_url, bucket_name)) as bucket:
+        yield S3Server(bucket, f"s3://{bucket_name}/pub/m")
 
 
 @pytest.fixture
-def versitygw_server(versitygw_url: str, bucket_name: str) -> Server:
-    return S3Server(Bucket(versitygw_url, bucket_name), f"s3://{bucket_name}/pub/m")
+def versitygw_server(versitygw_url: str, bucket_name: str) -> Iterator[Server]:
+    with closing(Bucket(versitygw_url, bucket_name)) as bucket:
+        yield S3Server(bucket, f"s3://{bucket_name}/pub/m")
+
+
+@pytest.fixture
+def fake_gcs_server(fake_gcs_url: str, bucket_name: str) -> Iterator[Server]:
+    with closing(GcsBucket(fake_gcs_url, bucket_name)) as bucket:
+        yield GcsServer(bucket, f"gs://{bucket_name}/pub/m")
 
 
 @pytest.fixture(params=SERVERS)

@@ -12,12 +12,13 @@ from typing import Protocol
 from agent.planning.values import Listing
 from agent.sources.interface import Source, SourceRequest
 from agent.sources.schemes import Reach, source_of
-from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
+from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, NO_SECRET, Secret
 from agent.sources.web import Network, Timeouts, Web
 from demo.hub import Hub, Repo
 from runtime.clock import SystemClock
 from tests.fakes.fault_proxy import Asked, FaultProxy
 from tests.fakes.file_server import FileServer
+from tests.fakes.gcs_server import GcsBucket
 from tests.fakes.s3_server import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 BEARER = "sesame-open-sesame"
@@ -133,6 +134,33 @@ class S3Server:
 
     def fetches(self, asked: Asked) -> bool:
         return asked.method == "GET" and not self.lists(asked)
+
+
+@dataclass
+class GcsServer:
+    """A prefix in a bucket that anybody may read."""
+
+    bucket: GcsBucket
+    storage_uri: str
+    revision: str | None = None
+    takes_trees: bool = True
+
+    @property
+    def url(self) -> str:
+        return self.bucket.url
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        self.bucket.put({f"pub/m/{path}": content for path, content in files.items()})
+
+    def secret(self, url: str) -> Secret:
+        del url
+        return NO_SECRET
+
+    def lists(self, asked: Asked) -> bool:
+        return "maxResults" in asked.target
+
+    def fetches(self, asked: Asked) -> bool:
+        return "alt=media" in asked.target
 
 
 @dataclass

@@ -1,0 +1,180 @@
+"""Google Cloud Storage, by its JSON API.
+
+An object is listed with its generation, which names these very bytes for ever: they are asked for
+by it, so that a new upload is not found rather than mixed in. What proves them is the MD5, or the
+CRC-32C of an object that was composed from parts.
+
+The Secret has KServe's key `gcloud-application-credentials.json`, a service account's; without it
+requests are anonymous. A service account proves itself with a JWT that it signs (RFC 7523).
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from agent.planning.values import RemoteFile
+from agent.sources.objects import MAX_PAGES, PAGE_OBJECTS, SIZE_MAX_BYTES, StoredObject
+from agent.sources.ranges import PLAIN, changed
+from agent.sources.refusals import Asked, refusal
+from agent.sources.secret import Secret
+from agent.sources.tokens import access_token
+from agent.sources.web import NO_HEADERS, Answer, Web, origin_of
+from larder.errors import AccessDeniedError, FillError, SourceDriftedError, SourceUnavailableError
+from runtime.clock import Clock
+
+KEY_FILE: Final = "gcloud-application-credentials.json"
+_TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+_SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_only"
+_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_FIELDS: Final = "nextPageToken,items(name,size,generation,md5Hash,crc32c,contentEncoding)"
+_TOKEN_SECONDS: Final = 3600
+_PAGE_MAX_BYTES: Final = 16 * 1024 * 1024
+_MD5_BYTES: Final = 16
+_CRC32C_BYTES: Final = 4
+
+
+class GcsAccess:
+    """What a Secret opens, asked for when it is first needed."""
+
+    def __init__(self, secret: Secret, clock: Clock, web: Web) -> None:
+        self.has_secret = KEY_FILE in secret.data
+        self.clock = clock
+        self._secret = secret
+        self._web = web
+        self._headers: Mapping[str, str] | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        """The secret headers of a request. Raises `FillError`s."""
+        if self._headers is None:
+            self._headers = NO_HEADERS
+            if self.has_secret:
+                url, fields = self._grant(int(self.clock.now()))
+                token = access_token(url, fields, self._web, self.clock)
+                self._headers = {"Authorization": f"Bearer {token}"}
+        return self._headers
+
+    def _grant(self, now: int) -> tuple[str, Mapping[str, str]]:
+        """Where a token is asked for, and with what: a claim signed with the account's key."""
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 10 MiB
+        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
+
+        try:
+            account = json.loads(self._secret.data[KEY_FILE])
+            url, email = account.get("token_uri") or _TOKEN_URL, account["client_email"]
+            key = serialization.load_pem_private_key(account["private_key"].encode(), None)
+            _ = origin_of(url)
+        except (ValueError, KeyError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
+            raise _no_account() from error
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise _no_account()
+        expiry = {"iat": now, "exp": now + _TOKEN_SECONDS}
+        claim = {"iss": email, "scope": _SCOPE, "aud": url, **expiry}
+        words = (_web_safe(json.dumps(w).encode()) for w in ({"alg": "RS256", "typ": "JWT"}, claim))
+        signed = b".".join(words)
+        signature = key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+        assertion = (signed + b"." + _web_safe(signature)).decode()
+        return url, {"grant_type": _GRANT, "assertion": assertion}
+
+
+class GcsStore:
+    """One bucket. `prefix` is what the URI says after it."""
+
+    keeps_empty = True
+
+    def __init__(self, url: str, prefix: str, access: "GcsAccess", web: Web) -> None:
+        self.name = f"bucket {url.rpartition('/')[2]}"
+        self.prefix = prefix
+        self._url = url
+        self._access = access
+        self._web = web
+
+    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
+        """All objects whose names begin so."""
+        query = {"prefix": prefix, "maxResults": str(page_objects), "fields": _FIELDS}
+        for _ in range(MAX_PAGES):
+            page = self._page(query)
+            for item in page.get("items", ()):
+                yield self._stored(item)
+            token = page.get("nextPageToken")
+            if not isinstance(token, str) or not token:
+                return
+            query["pageToken"] = token
+        raise SourceDriftedError(f"{self.name} lists more than {MAX_PAGES} pages")
+
+    def described(self, file: RemoteFile, key: str) -> RemoteFile:
+        """The file: listings tell all there is."""
+        del key
+        return file
+
+    @contextmanager
+    def get(self, file: RemoteFile, key: str, headers: Mapping[str, str]) -> Iterator[Answer]:
+        """The answer to a GET of an object's generation."""
+        query = urlencode({"alt": "media", "generation": file.version or ""})
+        url = f"{self._url}/o/{quote(key, safe='')}?{query}"
+        with self._web.get(url, headers, self._access.headers()) as answer:
+            said = answer.header("x-goog-generation")
+            if answer.is_success and said not in {None, file.version}:
+                raise changed(answer, file)
+            yield answer
+
+    def refusal(self, answer: Answer, what: str) -> FillError:
+        """The error that an answer without the bytes means."""
+        access = self._access
+        return refusal(Asked(origin_of(self._url), what, access.has_secret, access.clock), answer)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._web.close()
+
+    def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
+        url = f"{self._url}/o?{urlencode(query, quote_via=quote)}"
+        with self._web.get(url, PLAIN, self._access.headers()) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, self.name)
+            text = answer.text(_PAGE_MAX_BYTES)
+        try:
+            page = json.loads(text)
+        except ValueError:
+            page = None
+        if not isinstance(page, dict) or not isinstance(page.get("items", []), list):
+            raise SourceUnavailableError(f"{origin_of(self._url).host} answers what is no listing")
+        return page
+
+    def _stored(self, item: Any) -> StoredObject:
+        said = item if isinstance(item, dict) else {}
+        name, size, generation = (str(said.get(k, "")) for k in ("name", "size", "generation"))
+        if not _is_number(size) or int(size) > SIZE_MAX_BYTES or not _is_number(generation):
+            raise SourceDriftedError(f"{self.name} lists {name[:80]!r} without size or generation")
+        if said.get("contentEncoding") == "gzip":
+            raise SourceDriftedError(
+                f"{self.name} holds {name[:80]!r} compressed, and gives it otherwise"
+            )
+        digests = [
+            _hex(said.get(k), n) for k, n in (("md5Hash", _MD5_BYTES), ("crc32c", _CRC32C_BYTES))
+        ]
+        return StoredObject(name, int(size), version=generation, md5=digests[0], crc32c=digests[1])
+
+
+def _no_account() -> AccessDeniedError:
+    return AccessDeniedError(f"key {KEY_FILE} of the credentials is no service account's key file")
+
+
+def _web_safe(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 19  # noqa: PLR2004 - of 63 bits
+
+
+def _hex(digest: object, count_bytes: int) -> str | None:
+    try:
+        decoded = base64.b64decode(str(digest or ""), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return decoded.hex() if len(decoded) == count_bytes else None

@@ -1,0 +1,42 @@
+"""What a file's bytes come to is compared with every digest that was listed."""
+
+import hashlib
+
+import google_crc32c
+import pytest
+
+from agent.fill.cursor import Hashes
+from agent.planning.values import RemoteFile
+from larder.errors import IntegrityError
+from larder.layout import Digest
+
+CONTENT = b"0123456789" * 1000
+DIGESTS = {
+    "sha256": Digest(hashlib.sha256(CONTENT).hexdigest()),
+    "git_sha1": hashlib.sha1(b"blob 10000\0" + CONTENT, usedforsecurity=False).hexdigest(),
+    "md5": hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
+    "crc32c": f"{google_crc32c.value(CONTENT):08x}",
+}
+
+
+def hashed(file: RemoteFile, content: bytes) -> Hashes:
+    """Half of it goes through a copy, as when a part is read again."""
+    before = Hashes(file)
+    before.update(memoryview(content[:5000]))
+    after = before.copy()
+    before.update(memoryview(b"what is thrown away"))
+    after.update(memoryview(content[5000:]))
+    return after
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_digest_that_was_listed_is_accepted_and_no_other_byte(name: str) -> None:
+    file = RemoteFile("m", len(CONTENT), **{name: DIGESTS[name]})  # type: ignore[arg-type]  # all are text
+    hashed(file, CONTENT).refuse_difference()
+    with pytest.raises(IntegrityError) as refused:
+        hashed(file, CONTENT[:-1] + b"x").refuse_difference()
+    assert refused.value.expected == DIGESTS[name]
+
+
+def test_without_a_digest_whatever_comes_is_taken() -> None:
+    hashed(RemoteFile("m", 3), b"abc").refuse_difference()
