@@ -1,7 +1,8 @@
-"""The webhook as one of a cluster: three watches keep the state in step, in threads of their own.
+"""The webhook as one of a cluster: four watches keep the state in step, in threads of their own.
 
     ConfigMap larder-catalog ─▶ catalog        namespaces, metadata only ─▶ labels of each
     ConfigMaps larder-node-… ─▶ what is known of the nodes
+    claims of the controller ─▶ which of them a pod may be given
     Secret of the certificates ─▶ admission path, and the certificate unless files have it
 
 A request only reads the state. While the API server is away, what was known stays; a watch that
@@ -29,6 +30,7 @@ from runtime.kube.watch import Surroundings, Watch
 from runtime.kube.watch_protocol import Target
 from runtime.logs import get_logger
 from webhook.catalog_watch import CatalogWatch
+from webhook.claims import CLAIMS, usable_claims, verdict_only
 from webhook.events import WebhookEvents
 from webhook.metrics import Metrics
 from webhook.node_reports import NODE_REPORTS, NodeReports, facts_only
@@ -61,7 +63,7 @@ def cluster_client(kubeconfig: Path | None) -> KubeClient:
 
 
 class Cluster:
-    """Catalog, namespaces and nodes of a cluster, kept in `state`; it closes the client at last."""
+    """What is known of a cluster, kept in `state`; it closes the client at last."""
 
     def __init__(self, client: KubeClient, state: State, metrics: Metrics) -> None:
         state.namespaces = None
@@ -76,7 +78,8 @@ class Cluster:
         self._catalog = Watch(_CATALOG, around, self._on_catalog)
         self._namespaces = Watch(_NAMESPACES, around, self._on_namespaces, keep=labels_only)
         self._reports = Watch(NODE_REPORTS, around, self._on_reports, keep=facts_only)
-        self._watches = (self._catalog, self._namespaces, self._reports)
+        self._claims = Watch(CLAIMS, around, self._on_claims, keep=verdict_only)
+        self._watches = (self._catalog, self._namespaces, self._reports, self._claims)
         self._node_reports = NodeReports(metrics)
         self.events = WebhookEvents(client, clock, socket.gethostname())
         source = CatalogConfigMap(self._catalog.mirror)
@@ -109,6 +112,9 @@ class Cluster:
         contents = self._reports.mirror.snapshot.objects.values()
         self._state.nodes = self._node_reports.take(contents)
         self._state.ready = ready_keys(self._state.nodes)
+
+    def _on_claims(self) -> None:
+        self._state.claims = usable_claims(self._claims.mirror.snapshot.objects.values())
 
     def _on_namespaces(self) -> None:
         objects = self._namespaces.mirror.snapshot.objects

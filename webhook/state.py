@@ -21,7 +21,8 @@ class State:
     `namespaces` are the labels of each by its name: None while they are not known, empty for ever
     without a cluster. `admission_path` is the unguessable part of the paths that are answered:
     None while it is not known, empty for ever without a cluster. `nodes` are those whose reports
-    are known, `ready` the models that some of them has.
+    are known, `ready` the models that some of them has. `claims` are those that pods may be given,
+    by namespace, None while there are none at all.
     """
 
     cache_root: PurePosixPath
@@ -32,6 +33,7 @@ class State:
     is_stopping: bool = False
     nodes: tuple[NodeFacts, ...] = ()
     ready: frozenset[Key] = frozenset()
+    claims: Mapping[str, frozenset[str]] | None = None
 
     def is_admission_path(self, path: str) -> bool:
         """Whether reviews are answered there; how long that takes says nothing of the right one."""
@@ -41,7 +43,8 @@ class State:
     def view_of(self, namespace: str) -> View:
         """What a request from a namespace is decided by."""
         labels = (self.namespaces or {}).get(namespace)
-        return View(self.index, self.cache_root, self.volumes, labels, self.ready)
+        claims = None if self.claims is None else self.claims.get(namespace, frozenset())
+        return View(self.index, self.cache_root, self.volumes, labels, self.ready, claims)
 
     @property
     def readiness_fault(self) -> str | None:

@@ -33,12 +33,14 @@ CONFIGURATIONS = [
     for kind in ("mutating", "validating")
 ]
 MUTATING, VALIDATING = CONFIGURATIONS
+CLAIMS = collection_path("v1", "persistentvolumeclaims")
 OWN_SECRET = f"{SECRETS}/{SECRET}"
 WATCH = "?watch=1&timeoutSeconds=1"
 
 ALLOWED = {
     "listing namespaces": ("GET", NAMESPACES),
     "watching namespaces": ("GET", f"{NAMESPACES}{WATCH}"),
+    "watching claims": ("GET", f"{CLAIMS}{WATCH}"),
     "listing the catalog": (
         "GET",
         f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}",
@@ -123,6 +125,7 @@ FORBIDDEN = {
     "pods of the whole cluster": ("GET", "/api/v1/pods"),
     "making a pod": ("POST", PODS),
     "nodes": ("GET", NODES),
+    "making a claim": ("POST", CLAIMS.replace("/v1/", "/v1/namespaces/default/")),
     "labelling a namespace": ("PATCH", f"{NAMESPACES}/default"),
     "Events elsewhere": ("POST", events_path("default")),
     "Events of the old kind": ("POST", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/events"),
@@ -140,6 +143,7 @@ FORBIDDEN = {
 # All that the account has beyond what every account has: by namespace.
 EVERYWHERE: set[Rule] = {
     (("list", "watch"), ("",), ("namespaces",), ()),
+    (("list", "watch"), ("",), ("persistentvolumeclaims",), ()),
     (
         ("get", "patch"),
         (REGISTRATION,),

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from tests.fuzz.pod_judge import demand, judge, patched_pod
 from tests.webhook.conftest import CATALOG
 from webhook.app import MUTATE_PODS, create_app
 from webhook.metrics import Metrics
-from webhook.mutation import View, VolumeMode
+from webhook.mutation import VolumeMode
 from webhook.state import State
 
 MOST_CPU_SECONDS: Final = 1.0  # for one review: hundreds of times what a usual one takes
@@ -48,15 +48,6 @@ LABELS: Final = (
 
 
 @dataclass
-class Known(State):
-    """What the webhook knows, with the claims that are bound in every namespace."""
-
-    claims: frozenset[str] | None = None
-
-    def view_of(self, namespace: str) -> View:
-        return replace(State.view_of(self, namespace), claims=self.claims)
-
-
 class Webhook:
     """The application, asked as a server asks it."""
 
@@ -68,7 +59,7 @@ class Webhook:
                 CATALOG.replace("{name: qwen,", "{name: qwen, placement: Require,"),
             )
         )
-        self.state = Known(PurePosixPath("/var/lib/larder"), VolumeMode.HOST_PATH, self.index)
+        self.state = State(PurePosixPath("/var/lib/larder"), VolumeMode.HOST_PATH, self.index)
         self.metrics = Metrics()
         self.log = io.StringIO()
         configure_logs("larder-webhook", level="error", stream=self.log)
@@ -84,7 +75,8 @@ class Webhook:
         self.state.ready = frozenset(source.sample(keys, source.randint(0, len(keys))))
         claims = [f"larder-{key}{part}" for key in keys for part in ("", "-content")]
         bound = source.sample(claims, source.randint(0, len(claims)))
-        self.state.claims = source.choice((None, frozenset(bound), frozenset(claims)))
+        of_some, of_all = {namespace: frozenset(bound)}, {namespace: frozenset(claims)}
+        self.state.claims = source.choice((None, of_some, of_all))
 
     def keys_for(self, namespace: str) -> set[str]:
         """Slots that pods of a namespace may mount."""

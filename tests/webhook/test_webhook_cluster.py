@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from kubernetes.client.configuration import Configuration
 
+from larder.catalog import read_catalog
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.identity import identity_of
 from larder.node_report import COMPONENT, DATA_KEY, ModelReport, NodeReport, config_map_name
@@ -37,6 +38,7 @@ CONFIGURATIONS = [
     object_path("admissionregistration.k8s.io/v1", f"{kind}webhookconfigurations", CONFIGURATION)
     for kind in ("mutating", "validating")
 ]
+CLAIMS = collection_path("v1", "persistentvolumeclaims")
 CERTIFICATES = object_path("v1", "secrets", SECRET, namespace=SYSTEM_NAMESPACE)
 
 
@@ -111,6 +113,12 @@ def settle(webhook: Any, body: bytes, reason: str) -> dict[str, Any]:
         if reason in seen:
             return dict(answer)
     pytest.fail(f"{reason} is not among {seen}")
+
+
+def values_of(patch: list[Any]) -> list[Any]:
+    """What a patch adds, lists taken apart."""
+    values = [operation.get("value") for operation in patch]
+    return values + [item for value in values if isinstance(value, list) for item in value]
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -290,7 +298,7 @@ def test_it_reads_what_it_needs_and_of_namespaces_only_the_metadata(
     webhook.wait_for("catalog loaded")
     webhook.stop()
     asked = {seen.path: seen.headers["accept"] for seen in server.seen if seen.method == "GET"}
-    assert set(asked) == {NAMESPACES, CONFIG_MAPS, CERTIFICATES, *CONFIGURATIONS}
+    assert set(asked) == {NAMESPACES, CONFIG_MAPS, CLAIMS, CERTIFICATES, *CONFIGURATIONS}
     assert "PartialObjectMetadata" in asked[NAMESPACES]
 
 
@@ -420,3 +428,41 @@ def test_it_serves_its_own_certificate_when_no_files_are_named(
         certificate = shown.getpeercert(binary_form=True)
     assert certificate == ssl.PEM_cert_to_DER_cert(data["tls.crt"].decode())
     assert webhook.stop() == 0
+
+
+def test_a_namespace_that_forbids_host_paths_is_given_claims_that_are_bound_and_stay(
+    start: Callable[[], Any],
+    admin: KubeClient,
+    put_catalog: Callable[..., None],
+    catalog_text: str,
+    review: Callable[[str], Any],
+) -> None:
+    def change(**fields: object) -> None:
+        admin.patch(object_path("v1", "persistentvolumeclaims", name, namespace="chat"), fields)
+
+    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    put_catalog()
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": labels}})
+    webhook = start()
+    settle(webhook, body, "HostPathForbidden")  # nobody makes claims
+
+    qwen = read_catalog(catalog_text.encode(), standalone=True).models[0].key
+    name, volume = f"larder-{qwen}", f"larder-chat-{qwen}"
+    claim = {
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "larder-controller"}},
+        "spec": {"volumeName": volume, "accessModes": ["ReadOnlyMany"]},
+        "status": {"phase": "Pending"},
+    }
+    admin.create(collection_path("v1", "persistentvolumeclaims", namespace="chat"), claim)
+    settle(webhook, body, "VolumeNotReady")
+    change(status={"phase": "Bound"})
+    patch = json.loads(base64.b64decode(settle(webhook, body, "Cached")["patch"]))
+    source = {"claimName": name, "readOnly": True}
+    assert {"name": f"larder-{qwen}", "persistentVolumeClaim": source} in values_of(patch)
+    change(metadata={"annotations": {"larder.dev/retiring-since": "2026-01-01T00:00:00Z"}})
+    settle(webhook, body, "VolumeNotReady")
+    change(metadata={"annotations": {"larder.dev/retiring-since": None}})
+    settle(webhook, body, "Cached")
+    change(spec={"volumeName": "of-a-tenant"})
+    settle(webhook, body, "VolumeNotReady")
