@@ -9,6 +9,7 @@
     inputs.py        files, catalogs and roots named on the command line
     output.py        tables, JSON, and text that cannot act on a terminal
     reference.py     writes docs/cli.md from the program
+    reasons_page.py  writes docs/reasons.md from the contract
 
 Exit status: 0 fine, 1 a problem was found, 2 wrong use. A command's own modules are imported when
 it runs, so that `larder --help` answers at once.
