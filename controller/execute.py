@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from controller.cluster import VOLUMES
-from controller.memory import Expectations, Refusals
+from controller.memory import Expectations, Refusals, Versions
 from controller.metrics import Metrics
 from controller.planning.leadership import REQUEST_TIMEOUT
 from controller.planning.manifests import claim_manifest, mark_patch, volume_manifest
@@ -59,7 +59,7 @@ class Tools:
     cache_root: PurePosixPath
     writers: int
     may_write: Callable[[], bool]
-    versions: Callable[[Claim], tuple[str | None, str | None]]
+    versions: Versions
     refusals: Refusals
     expectations: Expectations
     metrics: Metrics
@@ -114,7 +114,8 @@ class Executor:
                 _log.warning("plan broken off", error=str(error))
             self._broken.set()
             return self._count(action, result)
-        tools.expectations.add(action.claim, before)
+        is_volume = isinstance(action, MakeVolume | DeleteVolume)
+        tools.expectations.add(action.claim, before, is_volume=is_volume)
         return self._count(action, result)
 
     def _count(self, action: Action, result: str) -> bool:

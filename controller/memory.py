@@ -15,7 +15,8 @@ FIRST_RETRY_SECONDS: Final = 30.0
 LAST_RETRY_SECONDS: Final = 600.0
 SHOWN_SECONDS: Final = 30.0  # a watch that shows nothing by then missed nothing
 
-Versions = Callable[[Claim], tuple[str | None, str | None]]
+Shown = tuple[str | None, str | None]  # resource versions of a claim and of its volume
+Versions = Callable[[Claim], Shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +76,21 @@ class Expectations:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._expected: dict[Claim, tuple[tuple[str | None, str | None], float]] = {}
+        self._expected: dict[tuple[Claim, bool], tuple[str | None, float]] = {}
 
-    def add(self, claim: Claim, versions: tuple[str | None, str | None]) -> None:
-        """Something was done to a claim or its volume when the watches showed these versions."""
+    def add(self, claim: Claim, before: Shown, *, is_volume: bool) -> None:
+        """Something was done to a claim, or to its volume, when the watches showed `before`."""
+        deadline = self._clock.monotonic() + SHOWN_SECONDS
         with self._lock:
-            self._expected[claim] = versions, self._clock.monotonic() + SHOWN_SECONDS
+            self._expected[claim, is_volume] = before[is_volume], deadline
 
     def unmet(self, versions: Versions) -> frozenset[Claim]:
         """Claims of which the watches, by `versions`, show what they showed before."""
         now = self._clock.monotonic()
         with self._lock:
             self._expected = {
-                claim: (before, deadline)
-                for claim, (before, deadline) in self._expected.items()
-                if now < deadline and versions(claim) == before
+                (claim, is_volume): (before, deadline)
+                for (claim, is_volume), (before, deadline) in self._expected.items()
+                if now < deadline and versions(claim)[is_volume] == before
             }
-            return frozenset(self._expected)
+            return frozenset(claim for claim, _ in self._expected)

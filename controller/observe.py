@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from controller.cluster import Cluster
-from controller.memory import Expectations, Refusals
+from controller.memory import Expectations, Refusals, Shown
 from controller.planning.plan import Observation, namespaces_to_look_at
 from controller.planning.seen import claims_used
 from controller.planning.wanted import Wanted, wanted_claims
@@ -76,7 +76,7 @@ class Observer:
         )
         return replace(seen, used=self._look(namespaces_to_look_at(seen)))
 
-    def versions(self, claim: Claim) -> tuple[str | None, str | None]:
+    def versions(self, claim: Claim) -> Shown:
         """What the watches show of a claim and its volume."""
         return (
             _version(self._cluster.claims, (claim.namespace, claim.name)),
