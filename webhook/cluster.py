@@ -35,7 +35,7 @@ from webhook.events import WebhookEvents
 from webhook.metrics import Metrics
 from webhook.node_reports import NODE_REPORTS, NodeReports, facts_only
 from webhook.settings import PROGRAM
-from webhook.state import State
+from webhook.state import State, UsableClaims
 
 _CATALOG: Final = Target(
     collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE),
@@ -79,6 +79,8 @@ class Cluster:
         self._namespaces = Watch(_NAMESPACES, around, self._on_namespaces, keep=labels_only)
         self._reports = Watch(NODE_REPORTS, around, self._on_reports, keep=facts_only)
         self._claims = Watch(CLAIMS, around, self._on_claims, keep=verdict_only)
+        self._known_claims: UsableClaims | None = None
+        state.claims = self._claims_now
         self._watches = (self._catalog, self._namespaces, self._reports, self._claims)
         self._node_reports = NodeReports(metrics)
         self.events = WebhookEvents(client, clock, socket.gethostname())
@@ -114,7 +116,12 @@ class Cluster:
         self._state.ready = ready_keys(self._state.nodes)
 
     def _on_claims(self) -> None:
-        self._state.claims = usable_claims(self._claims.mirror.snapshot.objects.values())
+        self._known_claims = usable_claims(self._claims.mirror.snapshot.objects.values())
+
+    def _claims_now(self) -> UsableClaims | None:
+        if self._known_claims is None or self._claims.mirror.snapshot.is_synced:
+            return self._known_claims
+        return {}
 
     def _on_namespaces(self) -> None:
         objects = self._namespaces.mirror.snapshot.objects

@@ -4,7 +4,7 @@ The watches write, from their threads; a request takes one view and keeps it to 
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -12,6 +12,8 @@ from larder.layout import Key
 from larder.matching import CatalogIndex
 from larder.node_facts import NodeFacts
 from webhook.mutation import View, VolumeMode
+
+UsableClaims = Mapping[str, frozenset[str]]  # the names of claims, by namespace
 
 
 @dataclass(slots=True)
@@ -21,8 +23,8 @@ class State:
     `namespaces` are the labels of each by its name: None while they are not known, empty for ever
     without a cluster. `admission_path` is the unguessable part of the paths that are answered:
     None while it is not known, empty for ever without a cluster. `nodes` are those whose reports
-    are known, `ready` the models that some of them has. `claims` are those that pods may be given,
-    by namespace, None while there are none at all.
+    are known, `ready` the models that some of them has. `claims` says which pods may be given, by
+    namespace; None: nobody makes any.
     """
 
     cache_root: PurePosixPath
@@ -33,7 +35,7 @@ class State:
     is_stopping: bool = False
     nodes: tuple[NodeFacts, ...] = ()
     ready: frozenset[Key] = frozenset()
-    claims: Mapping[str, frozenset[str]] | None = None
+    claims: Callable[[], UsableClaims | None] = lambda: None
 
     def is_admission_path(self, path: str) -> bool:
         """Whether reviews are answered there; how long that takes says nothing of the right one."""
@@ -43,8 +45,9 @@ class State:
     def view_of(self, namespace: str) -> View:
         """What a request from a namespace is decided by."""
         labels = (self.namespaces or {}).get(namespace)
-        claims = None if self.claims is None else self.claims.get(namespace, frozenset())
-        return View(self.index, self.cache_root, self.volumes, labels, self.ready, claims)
+        claims = self.claims()
+        names = None if claims is None else claims.get(namespace, frozenset())
+        return View(self.index, self.cache_root, self.volumes, labels, self.ready, names)
 
     @property
     def readiness_fault(self) -> str | None:

@@ -76,7 +76,8 @@ class Webhook:
         claims = [f"larder-{key}{part}" for key in keys for part in ("", "-content")]
         bound = source.sample(claims, source.randint(0, len(claims)))
         of_some, of_all = {namespace: frozenset(bound)}, {namespace: frozenset(claims)}
-        self.state.claims = source.choice((None, of_some, of_all))
+        known = source.choice((None, of_some, of_all))
+        self.state.claims = lambda: known
 
     def keys_for(self, namespace: str) -> set[str]:
         """Slots that pods of a namespace may mount."""

@@ -19,6 +19,7 @@ from kubernetes.client.configuration import Configuration
 from larder.catalog import read_catalog
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.identity import identity_of
+from larder.layout import Key
 from larder.node_report import COMPONENT, DATA_KEY, ModelReport, NodeReport, config_map_name
 from larder.status import ModelState
 from runtime.kube.client import KubeClient
@@ -430,25 +431,31 @@ def test_it_serves_its_own_certificate_when_no_files_are_named(
     assert webhook.stop() == 0
 
 
+@pytest.fixture
+def qwen(catalog_text: str, review: Callable[[str], Any]) -> tuple[Key, bytes]:
+    """A model of the catalog, and the review of a pod that asks for it."""
+    key = read_catalog(catalog_text.encode(), standalone=True).models[0].key
+    return key, json.dumps(review("hf-raw.after-kserve")).encode()
+
+
 def test_a_namespace_that_forbids_host_paths_is_given_claims_that_are_bound_and_stay(
     start: Callable[[], Any],
+    server: ApiServer,
     admin: KubeClient,
     put_catalog: Callable[..., None],
-    catalog_text: str,
-    review: Callable[[str], Any],
+    qwen: tuple[Key, bytes],
 ) -> None:
     def change(**fields: object) -> None:
         admin.patch(object_path("v1", "persistentvolumeclaims", name, namespace="chat"), fields)
 
-    body = json.dumps(review("hf-raw.after-kserve")).encode()
+    key, body = qwen
     put_catalog()
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     admin.create(NAMESPACES, {"metadata": {"name": "chat", "labels": labels}})
     webhook = start()
     settle(webhook, body, "HostPathForbidden")  # nobody makes claims
 
-    qwen = read_catalog(catalog_text.encode(), standalone=True).models[0].key
-    name, volume = f"larder-{qwen}", f"larder-chat-{qwen}"
+    name, volume = f"larder-{key}", f"larder-chat-{key}"
     claim = {
         "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "larder-controller"}},
         "spec": {"volumeName": volume, "accessModes": ["ReadOnlyMany"]},
@@ -459,10 +466,14 @@ def test_a_namespace_that_forbids_host_paths_is_given_claims_that_are_bound_and_
     change(status={"phase": "Bound"})
     patch = json.loads(base64.b64decode(settle(webhook, body, "Cached")["patch"]))
     source = {"claimName": name, "readOnly": True}
-    assert {"name": f"larder-{qwen}", "persistentVolumeClaim": source} in values_of(patch)
+    assert {"name": f"larder-{key}", "persistentVolumeClaim": source} in values_of(patch)
     change(metadata={"annotations": {"larder.dev/retiring-since": "2026-01-01T00:00:00Z"}})
     settle(webhook, body, "VolumeNotReady")
     change(metadata={"annotations": {"larder.dev/retiring-since": None}})
     settle(webhook, body, "Cached")
     change(spec={"volumeName": "of-a-tenant"})
+    settle(webhook, body, "VolumeNotReady")
+    change(spec={"volumeName": volume})
+    settle(webhook, body, "Cached")
+    server.stop()  # a claim may be taken away, and nobody would know
     settle(webhook, body, "VolumeNotReady")
