@@ -8,7 +8,7 @@ from typing import Protocol
 from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, NO_SECRET, Secret
 from larder.catalog import ModelEntry
 from larder.errors import AccessDeniedError
-from larder.storage_uri import host_of, scheme_of
+from larder.storage_uri import host_of, is_tree, scheme_of
 
 _SECRET_MAX_BYTES = 64 * 1024
 
@@ -53,7 +53,7 @@ def _secret(entry: ModelEntry, text: str) -> Secret:
     match scheme_of(entry.storage_uri):
         case "hf":
             return Secret({HF_TOKEN: text})
-        case "https":
+        case "https" if not is_tree(entry.storage_uri):
             headers = json.dumps({"Authorization": f"Bearer {text}"}) if text else ""
             return Secret(
                 {HTTPS_HOST: host_of(entry.fetch_from or entry.storage_uri), HTTPS_HEADERS: headers}
@@ -72,7 +72,7 @@ def _of_json(text: str) -> Secret:
 
 
 def _accepted(storage_uri: str) -> str:
-    if scheme_of(storage_uri) in {"hf", "https"}:
+    if not is_tree(storage_uri):
         return "one line of text"
     return "a JSON object with the keys of KServe's Secret"
 

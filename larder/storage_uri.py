@@ -72,9 +72,7 @@ def is_tree(uri: str) -> bool:
 def unfilled(uri: str) -> str | None:
     """The kind of a URI that no agent can fill, whose pods download as before; None for others."""
     scheme = scheme_of(uri)
-    if scheme == "https" and is_tree(uri):
-        return "Azure blobs"
-    if scheme == "https" and is_archive(uri):
+    if scheme == "https" and not is_tree(uri) and is_archive(uri):
         return "archives"
     return None if scheme in FILLED_SCHEMES else f"{scheme}://"
 

@@ -9,7 +9,6 @@ requests are anonymous. A service account proves itself with a JWT that it signs
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,14 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import MAX_PAGES, PAGE_OBJECTS, SIZE_MAX_BYTES, StoredObject
+from agent.sources.objects import (
+    MAX_PAGES,
+    MD5_BYTES,
+    PAGE_OBJECTS,
+    StoredObject,
+    hex_of,
+    listed_size,
+)
 from agent.sources.ranges import PLAIN, changed
 from agent.sources.refusals import Asked, refusal
 from agent.sources.secret import Secret
@@ -33,7 +39,6 @@ _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _FIELDS: Final = "nextPageToken,items(name,size,generation,md5Hash,crc32c,contentEncoding)"
 _TOKEN_SECONDS: Final = 3600
 _PAGE_MAX_BYTES: Final = 16 * 1024 * 1024
-_MD5_BYTES: Final = 16
 _CRC32C_BYTES: Final = 4
 
 
@@ -148,16 +153,16 @@ class GcsStore:
     def _stored(self, item: Any) -> StoredObject:
         said = item if isinstance(item, dict) else {}
         name, size, generation = (str(said.get(k, "")) for k in ("name", "size", "generation"))
-        if not _is_number(size) or int(size) > SIZE_MAX_BYTES or not _is_number(generation):
+        size_bytes = listed_size(size)
+        if size_bytes is None or listed_size(generation) is None:
             raise SourceDriftedError(f"{self.name} lists {name[:80]!r} without size or generation")
         if said.get("contentEncoding") == "gzip":
             raise SourceDriftedError(
                 f"{self.name} holds {name[:80]!r} compressed, and gives it otherwise"
             )
-        digests = [
-            _hex(said.get(k), n) for k, n in (("md5Hash", _MD5_BYTES), ("crc32c", _CRC32C_BYTES))
-        ]
-        return StoredObject(name, int(size), version=generation, md5=digests[0], crc32c=digests[1])
+        md5 = hex_of(said.get("md5Hash"), MD5_BYTES)
+        crc32c = hex_of(said.get("crc32c"), _CRC32C_BYTES)
+        return StoredObject(name, size_bytes, version=generation, md5=md5, crc32c=crc32c)
 
 
 def _no_account() -> AccessDeniedError:
@@ -166,15 +171,3 @@ def _no_account() -> AccessDeniedError:
 
 def _web_safe(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 19  # noqa: PLR2004 - of 63 bits
-
-
-def _hex(digest: object, count_bytes: int) -> str | None:
-    try:
-        decoded = base64.b64decode(str(digest or ""), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return decoded.hex() if len(decoded) == count_bytes else None

@@ -8,6 +8,7 @@ what KServe would make something else of: a model that is an archive, and a pref
 with others below it.
 """
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,9 @@ MAX_OBJECTS: Final = 100_000
 MAX_DESCRIBED: Final = 128  # a request each: seconds, not minutes
 PAGE_OBJECTS: Final = 1000
 MAX_PAGES: Final = 10_000  # they may be short
-SIZE_MAX_BYTES: Final = (1 << 63) - 1
+MD5_BYTES: Final = 16
+_SIZE_MAX_BYTES: Final = (1 << 63) - 1
+_SIZE_MAX_DIGITS: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +176,26 @@ def _file(found: StoredObject, path: str, key: str | None = None) -> RemoteFile:
     )
 
 
+def listed_size(text: str | None) -> int | None:
+    """A size as a listing writes it, or None for what no file can have."""
+    is_number = text is not None and text.isascii() and text.isdecimal()
+    is_number = is_number and len(text or "") <= _SIZE_MAX_DIGITS
+    return int(text) if text and is_number and int(text) <= _SIZE_MAX_BYTES else None
+
+
+def hex_of(text: object, count_bytes: int) -> str | None:
+    """A digest of so many bytes that is written in base64, in hex; None for anything else."""
+    try:
+        digest = base64.b64decode(str(text or ""), validate=True)
+    except ValueError:  # binascii.Error is one
+        return None
+    return digest.hex() if len(digest) == count_bytes else None
+
+
 def quoted(etag: str | None) -> str | None:
     """An ETag of a listing as answers say it: some stores list it without its quotes."""
     text = (etag or "").strip()
-    text = text if text.endswith('"') else f'"{text}"'
+    text = text if not text or text.endswith('"') else f'"{text}"'
     return text if is_entity_tag(text) else None
 
 

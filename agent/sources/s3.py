@@ -7,8 +7,6 @@ KMS or of the customer. Both are told of single objects alone, so that the large
 for one by one; the first fill is the reference for the others.
 """
 
-import base64
-import binascii
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
@@ -18,7 +16,14 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import MAX_PAGES, PAGE_OBJECTS, SIZE_MAX_BYTES, StoredObject, quoted
+from agent.sources.objects import (
+    MAX_PAGES,
+    PAGE_OBJECTS,
+    StoredObject,
+    hex_of,
+    listed_size,
+    quoted,
+)
 from agent.sources.ranges import PLAIN, changed, entity_tag
 from agent.sources.refusals import Asked, refusal
 from agent.sources.s3_access import S3Access
@@ -125,25 +130,25 @@ class S3Store:
             self._access = there
 
     def _stored(self, element: ET.Element, *, is_encoded: bool) -> StoredObject:
-        key, size = element.findtext("Key") or "", element.findtext("Size") or ""
+        key = element.findtext("Key") or ""
         try:
             key = unquote_to_bytes(key.replace("+", " ")).decode() if is_encoded else key
         except UnicodeDecodeError as error:
             raise SourceDriftedError(f"{self.name} lists a key that is no UTF-8") from error
-        if not size.isascii() or not size.isdecimal() or int(size[:20]) > SIZE_MAX_BYTES:
-            raise SourceDriftedError(f"{self.name} lists {key[:80]!r} without a size")
-        return StoredObject(key, int(size), quoted(element.findtext("ETag")))
+        size_bytes = listed_size(element.findtext("Size"))
+        etag = quoted(element.findtext("ETag"))
+        if size_bytes is None or etag is None:
+            raise SourceDriftedError(f"{self.name} lists {key[:80]!r} without size or ETag")
+        return StoredObject(key, size_bytes, etag)
 
 
 def _sha256(answer: Answer) -> Digest | None:
     """The SHA-256 of the whole object; that of its parts' digests has a `-` and their number."""
-    try:
-        digest = base64.b64decode(answer.header("x-amz-checksum-sha256") or "", validate=True)
-    except binascii.Error:
-        return None
     kind = "COMPOSITE" if _PARTS_TAG.fullmatch(entity_tag(answer) or "") else "FULL_OBJECT"
-    is_whole = (answer.header("x-amz-checksum-type") or kind) == "FULL_OBJECT"
-    return Digest(digest.hex()) if is_whole and len(digest) == _SHA256_BYTES else None
+    if (answer.header("x-amz-checksum-type") or kind) != "FULL_OBJECT":
+        return None
+    digest = hex_of(answer.header("x-amz-checksum-sha256"), _SHA256_BYTES)
+    return Digest(digest) if digest else None
 
 
 def _md5(answer: Answer, file: RemoteFile) -> str | None:

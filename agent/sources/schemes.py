@@ -1,7 +1,10 @@
 """Which source fetches what: the one place that looks at a URI's scheme."""
 
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
+from agent.sources.azure import AzureStore
+from agent.sources.azure_access import AzureAccess
 from agent.sources.gs import GcsAccess, GcsStore
 from agent.sources.hf import HubSource
 from agent.sources.https import HttpsSource
@@ -13,7 +16,7 @@ from agent.sources.secret import HF_TOKEN, Secret
 from agent.sources.web import Web
 from larder.contract import FillFailure
 from larder.errors import PermanentError
-from larder.storage_uri import normalise, scheme_of
+from larder.storage_uri import is_tree, normalise, scheme_of
 from runtime.clock import Clock
 
 
@@ -33,6 +36,14 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
         case "hf":
             token = reach.secret.line(HF_TOKEN)
             return HubSource(reach.endpoint, token, reach.clock, reach.web)
+        case "https" if is_tree(storage_uri):
+            parts = urlsplit(normalise(storage_uri))
+            container, _, prefix = parts.path.removeprefix("/").partition("/")
+            account = (parts.hostname or "").partition(".")[0]
+            place = reach.endpoint.rstrip("/") or f"https://{parts.netloc}"
+            azure = AzureAccess(account, reach.secret, reach.clock, reach.web)
+            store = AzureStore(f"{place}/{container}", prefix.strip("/"), azure, reach.web)
+            return ObjectSource(store)
         case "https":
             return HttpsSource(reach.endpoint, reach.secret, reach.clock, reach.web)
         case "s3":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from larder.storage_uri import scheme_of
+from larder.storage_uri import is_tree, scheme_of
 
 HF_TOKEN: Final = "HF_TOKEN"  # noqa: S105 - a key's name
 HTTPS_HOST: Final = "https-host"
@@ -37,7 +37,7 @@ class Secret:
 
     def missing_key(self, storage_uri: str) -> str | None:
         """A key that the URI's scheme cannot do without and that holds no line of text."""
-        for name in _NEEDED.get(scheme_of(storage_uri), ()):
+        for name in () if is_tree(storage_uri) else _NEEDED.get(scheme_of(storage_uri), ()):
             given = self.data.get(name, "").strip() if name == HTTPS_HEADERS else self.line(name)
             if not given:
                 return name

@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _give_back(self, answer: http.client.HTTPResponse, actions: list[Action]) -> None:
         headers = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP}
         known = {name.lower() for name in headers}
-        length = int(headers.get("Content-Length") or 0)
+        length = int(answer.getheader("Content-Length") or 0)
         edits = [action.change for action in actions if isinstance(action, Edit)]
         if self.command != "HEAD" and (edits or "content-length" not in known):
             answer_body = answer.read()
@@ -206,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         for action in actions:
             if isinstance(action, Truncate):
                 length = min(length, action.to_bytes)
+                headers = {n: v for n, v in headers.items() if n.lower() != "content-length"}
                 headers["Content-Length"] = str(length)
             if isinstance(action, Headers):
                 for name, value in action.values.items():

@@ -641,10 +641,6 @@ def test_a_good_catalog_has_no_notes() -> None:
         ("defaults: {fills: {maxBandwidth: 1Mi}}", "defaults.fills.maxBandwidth has no effect yet"),
         (models(entry(uri="https://h/m.zip")), "model 'm': no agent can fill archives yet"),
         (
-            models(entry(uri="https://a.blob.core.windows.net/c/m")),
-            "model 'm': no agent can fill Azure blobs yet",
-        ),
-        (
             models(entry(", revision: main", uri="hf://o/m")),
             "model 'm': revision 'main' is no commit",
         ),

@@ -8,12 +8,14 @@ from agent.sources.hf import HubSource
 from agent.sources.web import Timeouts, Web
 from demo.hub import Hub, Repo
 from runtime.clock import ManualClock
+from tests.fakes.azure_server import azurite
 from tests.fakes.gcs_server import fake_gcs
 from tests.fakes.s3_server import moto, versitygw
 from tests.fakes.servers import installed
 
 # Whose server is not there is left out, unless LARDER_TEST_SERVERS says that it has to be.
 collect_ignore = [] if installed("fake-gcs-server") else ["test_gs.py"]
+collect_ignore += [] if installed("azurite-blob") else ["test_azure.py"]
 
 BEARER = "hf_secretsecretsecret"
 FILES = {
@@ -73,6 +75,12 @@ def versitygw_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def fake_gcs_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with fake_gcs(tmp_path_factory.mktemp("fake-gcs")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azurite_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with azurite(tmp_path_factory.mktemp("azurite")) as url:
         yield url
 
 

@@ -33,3 +33,7 @@ def test_no_value_is_shown_nor_left_in_a_text() -> None:
     said = "models.example refuses sesamesesame, 0123456789 and abcd/+efgh="
     assert secret.hidden_in(said) == "models.example refuses ***, *** and ***"
     assert "sesame" not in repr(secret)
+
+
+def test_azure_blobs_want_none_of_the_keys_of_single_files() -> None:
+    assert NO_SECRET.missing_key("https://a.blob.core.windows.net/c/m") is None

@@ -7,6 +7,7 @@ from demo.hub import Hub
 from tests.agent.sources.contract.remotes import (
     BIG,
     CONTENT,
+    AzureServer,
     GcsServer,
     HubServer,
     Remote,
@@ -14,6 +15,7 @@ from tests.agent.sources.contract.remotes import (
     Server,
     WebServer,
 )
+from tests.fakes.azure_server import ACCOUNT, Container
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.file_server import FileServer
 from tests.fakes.gcs_server import GcsBucket
@@ -22,6 +24,7 @@ from tests.fakes.servers import installed
 
 SERVERS = ["hub", "web_server", "moto_server"]
 SERVERS += ["versitygw_server"] if installed("versitygw") else []
+SERVERS += ["azurite_server"] if installed("azurite-blob") else []
 SERVERS += ["fake_gcs_server"] if installed("fake-gcs-server") else []
 
 
@@ -53,6 +56,13 @@ def versitygw_server(versitygw_url: str, bucket_name: str) -> Iterator[Server]:
 def fake_gcs_server(fake_gcs_url: str, bucket_name: str) -> Iterator[Server]:
     with closing(GcsBucket(fake_gcs_url, bucket_name)) as bucket:
         yield GcsServer(bucket, f"gs://{bucket_name}/pub/m")
+
+
+@pytest.fixture
+def azurite_server(azurite_url: str, bucket_name: str) -> Iterator[Server]:
+    uri = f"https://{ACCOUNT}.blob.core.windows.net/{bucket_name}/pub/m"
+    with closing(Container(azurite_url, bucket_name, "container")) as container:
+        yield AzureServer(container, uri)
 
 
 @pytest.fixture(params=SERVERS)

@@ -16,6 +16,7 @@ from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, NO_SECRET,
 from agent.sources.web import Network, Timeouts, Web
 from demo.hub import Hub, Repo
 from runtime.clock import SystemClock
+from tests.fakes.azure_server import ACCOUNT, ACCOUNT_KEY, Container
 from tests.fakes.fault_proxy import Asked, FaultProxy
 from tests.fakes.file_server import FileServer
 from tests.fakes.gcs_server import GcsBucket
@@ -35,6 +36,10 @@ class Server(Protocol):
     storage_uri: str
     revision: str | None
     takes_trees: bool
+    path: str
+    """What follows its origin in an endpoint."""
+    signs_ranges: bool
+    """Whether a request whose Range was taken away is refused; it then needs no secret."""
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Have these files and no others."""
@@ -57,6 +62,8 @@ class HubServer:
     storage_uri: str = "hf://acme/tiny"
     revision: str | None = "main"
     takes_trees: bool = True
+    path: str = ""
+    signs_ranges: bool = False
 
     @property
     def url(self) -> str:
@@ -88,6 +95,8 @@ class WebServer:
     storage_uri: str = f"https://models.example/pub/{BIG}"
     revision: str | None = None
     takes_trees: bool = False
+    path: str = ""
+    signs_ranges: bool = False
 
     @property
     def url(self) -> str:
@@ -116,6 +125,8 @@ class S3Server:
     storage_uri: str
     revision: str | None = None
     takes_trees: bool = True
+    path: str = ""
+    signs_ranges: bool = False
 
     @property
     def url(self) -> str:
@@ -144,6 +155,8 @@ class GcsServer:
     storage_uri: str
     revision: str | None = None
     takes_trees: bool = True
+    path: str = ""
+    signs_ranges: bool = False
 
     @property
     def url(self) -> str:
@@ -161,6 +174,35 @@ class GcsServer:
 
     def fetches(self, asked: Asked) -> bool:
         return "alt=media" in asked.target
+
+
+@dataclass
+class AzureServer:
+    """A prefix in a container."""
+
+    container: Container
+    storage_uri: str
+    revision: str | None = None
+    takes_trees: bool = True
+    path: str = f"/{ACCOUNT}"
+    signs_ranges: bool = True
+
+    @property
+    def url(self) -> str:
+        return self.container.url
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        self.container.put({f"pub/m/{path}": content for path, content in files.items()})
+
+    def secret(self, url: str) -> Secret:
+        del url
+        return Secret({"AZURE_STORAGE_ACCESS_KEY": ACCOUNT_KEY})
+
+    def lists(self, asked: Asked) -> bool:
+        return "comp=list" in asked.target
+
+    def fetches(self, asked: Asked) -> bool:
+        return not self.lists(asked)
 
 
 @dataclass
@@ -185,7 +227,9 @@ class Remote:
         if secret is None:
             secret = self.server.secret(url)
         try:
-            yield source_of(self.server.storage_uri, Reach(url, secret, SystemClock(), web))
+            yield source_of(
+                self.server.storage_uri, Reach(url + self.server.path, secret, SystemClock(), web)
+            )
         finally:
             web.close()
 

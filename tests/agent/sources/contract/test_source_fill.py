@@ -24,7 +24,7 @@ def job(remote: Remote, tmp_path: Path) -> Job:
         key=KEY,
         storage_uri=remote.server.storage_uri,
         revision=remote.server.revision or "",
-        endpoint=remote.proxy.url,
+        endpoint=remote.proxy.url + remote.server.path,
         secret=remote.server.secret(remote.proxy.url),
         pace=Pace(part_bytes=100_000),
     )
