@@ -1,5 +1,11 @@
-"""Where models come from: one interface, one module a scheme.
+"""Where models come from: one interface, one module a kind of place.
 
-`interface` is what a source promises, `hf` is the Hugging Face Hub's protocol, `web` are the
-ranged GETs that any source over HTTP shares. A source runs in the fill's child process only.
+    schemes        which URI gets which source, and the table of docs/sources.md
+    interface      what a source promises
+    hf             the Hugging Face Hub          https       a single file
+    objects        what buckets have in common:  s3, gs, azure, each with how it is opened
+    web            requests over HTTP            ranges      an answer, held against the listing
+    secret         KServe's Secrets              revisions   a revision where there is no commit
+
+A source runs in the fill's child process only.
 """

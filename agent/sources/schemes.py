@@ -1,23 +1,91 @@
-"""Which source fetches what: the one place that looks at a URI's scheme."""
+"""Which source fetches what: the one place that looks at a URI's scheme, and a table of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from agent.sources.azure import AzureStore
 from agent.sources.azure_access import AzureAccess
-from agent.sources.gs import GcsAccess, GcsStore
+from agent.sources.gs import KEY_FILE, GcsAccess, GcsStore
 from agent.sources.hf import HubSource
 from agent.sources.https import HttpsSource
 from agent.sources.interface import Source
 from agent.sources.objects import ObjectSource
 from agent.sources.s3 import S3Store
 from agent.sources.s3_access import s3_access, verifies_tls
-from agent.sources.secret import HF_TOKEN, Secret
+from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
 from agent.sources.web import Web
 from larder.contract import FillFailure
 from larder.errors import PermanentError
 from larder.storage_uri import is_tree, normalise, scheme_of
 from runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One kind of source, as docs/sources.md tells of it.
+
+    `digests` are those that a listing may know, by their names in `RemoteFile`.
+    """
+
+    uri: str
+    digests: Mapping[str, str]
+    revision: str
+    keys: tuple[str, ...]
+    note: str
+    resumes: bool = True
+    is_parallel: bool = True
+
+
+SCHEMES: Final = (
+    Scheme(
+        "hf://OWNER/MODEL",
+        {"sha256": "SHA-256 (LFS)", "git_sha1": "git blob id"},
+        "the commit",
+        (HF_TOKEN,),
+        "The hub's library resolves and lists, the engine's own GETs move the bytes; Xet is not"
+        " used. `fetchFrom` names a mirror. Tried against the demo's hub.",
+    ),
+    Scheme(
+        "s3://BUCKET/PREFIX",
+        {"sha256": "SHA-256 (`x-amz-checksum-sha256`)", "md5": "MD5 (the ETag of one part)"},
+        "over ETags",
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        "Annotations `serving.kserve.io/` `s3-endpoint`, `s3-usehttps`, `s3-region`,"
+        " `s3-useanoncredential`, `s3-usevirtualbucket` and `s3-verifyssl` have effect; `fetchFrom`"
+        " and `endpoint` go before the Secret's. AWS's region of a bucket is found by itself."
+        " The {described} largest objects are asked for their digest; an object in several parts"
+        " that has no SHA-256 of the whole, or is encrypted with a key of KMS, has none. Tried"
+        " against versitygw and moto, not against AWS.",
+    ),
+    Scheme(
+        "gs://BUCKET/PREFIX",
+        {"md5": "MD5", "crc32c": "CRC-32C (composed objects)"},
+        "over generations",
+        (KEY_FILE,),
+        "A service account's key file, or anonymous. An object that is stored compressed is"
+        " refused. Tried against fake-gcs-server, which asks for no token, not against Google.",
+    ),
+    Scheme(
+        "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX",
+        {"md5": "MD5 (Content-MD5, where given)"},
+        "over ETags",
+        ("AZURE_STORAGE_ACCESS_KEY", "AZ_TENANT_ID", "AZ_CLIENT_ID", "AZ_CLIENT_SECRET"),
+        "An account key, or a service principal. Tried against azurite with a key, not against"
+        " Azure.",
+    ),
+    Scheme(
+        "https://HOST/PATH",
+        {},
+        "over the ETag, else the date",
+        (HTTPS_HOST, HTTPS_HEADERS),
+        "A single file, by the URL's last part. The headers (a JSON object) go to the host that"
+        " the Secret names and follow no redirect. A web page in place of the file is refused, and"
+        " so is one whose size nobody says. `fetchFrom` replaces scheme and host. Tried against a"
+        " server of the tests' own.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

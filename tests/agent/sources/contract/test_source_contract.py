@@ -10,6 +10,7 @@ import pytest
 
 from agent.planning.values import Listing, parse_listing
 from agent.sources.interface import RangeRefusedError
+from agent.sources.schemes import SCHEMES, Scheme
 from agent.sources.secret import NO_SECRET
 from agent.sources.web import Network, Timeouts
 from demo.hub_faults import Cut, Drip, FlipBit, Headers, IgnoreRange, Stall, Status, Truncate
@@ -22,6 +23,7 @@ from larder.errors import (
     TransientError,
 )
 from tests.agent.sources.contract.remotes import BEARER, BIG, CONTENT, Remote
+from tests.fakes.azure_server import ACCOUNT
 from tests.fakes.certificates import issue
 from tests.fakes.fault_proxy import Action, Fault, FaultProxy, Reset
 from tests.fakes.file_server import FileServer
@@ -30,6 +32,15 @@ from tests.fakes.file_server import FileServer
 def listed(remote: Remote) -> Listing:
     with remote.source() as source:
         return source.list(remote.request)
+
+
+def scheme_of_page(remote: Remote) -> Scheme:
+    """What docs/sources.md says of the remote."""
+    host = f"{ACCOUNT}.blob."
+    uri = remote.server.storage_uri.replace(host, "ACCOUNT.blob.").replace("models.example", "HOST")
+    is_azure = "ACCOUNT" in uri
+    start = "https://ACCOUNT" if is_azure else uri.partition("://")[0] + "://"
+    return [scheme for scheme in SCHEMES if scheme.uri.startswith(start)][0 if is_azure else -1]
 
 
 TREE = {"config.json": b"{}", "deep/er/a b+c&d.txt": b"odd", BIG: CONTENT}
@@ -70,6 +81,9 @@ def test_nothing_that_was_asked_for_is_a_model_not_found(remote: Remote) -> None
 
 def test_a_listing_s_digests_are_those_of_the_bytes(remote: Remote) -> None:
     (file,) = listed(remote).files
+    known = {name for name in ("sha256", "git_sha1", "md5", "crc32c") if getattr(file, name)}
+    assert known <= scheme_of_page(remote).digests.keys()
+    assert bool(known) is bool(scheme_of_page(remote).digests)
     if file.sha256:
         assert file.sha256 == hashlib.sha256(CONTENT).hexdigest()
     if file.md5:

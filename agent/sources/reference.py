@@ -1,0 +1,93 @@
+"""Writes docs/sources.md from the program: `python -m agent.sources.reference > docs/sources.md`.
+
+The table is `agent.sources.schemes.SCHEMES`; a test compares the file with this, and the contract
+suite compares the table's digests with what each source lists.
+"""
+
+import sys
+from typing import Final
+
+from agent.sources.objects import MAX_DESCRIBED, MAX_OBJECTS
+from agent.sources.schemes import SCHEMES, Scheme
+from larder.storage_uri import ARCHIVES
+
+_PAGE: Final = """\
+# Sources
+
+Where models come from, what proves their bytes, and what opens the place. `credentials` of an entry
+names a Secret of `larder-credentials` in the shape in which KServe takes it: the Secret that an
+initializer would have been given serves unchanged. Standalone, `tokenFile` and `tokenEnv` hold a
+token for `hf://` and single files, and for object stores a JSON object of the Secret's keys.
+
+This page is made from the program by `python -m agent.sources.reference > docs/sources.md`.
+
+{table}
+
+**Digest**: what the source says of the bytes before they are fetched; they are compared with it.
+Where it knows none, the bytes of a node's first fill are the reference (*trust on first use*): the
+manifest has their SHA-256, with which the slot is verified from then on. The catalog's `digest`
+pins a model in either case.
+
+**Revision**: what names these very bytes. Where there is no commit, it is `sha256:` of path, size,
+ETag and version of every file. What was resolved is in the slot's manifest. Every range is asked
+for in the version that was listed; a source that has moved on is `SourceDrifted`, and listed anew.
+
+**Resume**, **parallel**: a fetch goes on at any byte; ranges of one file are independent of one
+another. Where a server says neither ETag nor date, a file is fetched whole or not at all.
+
+## The tree that a server sees
+
+It is the one that KServe's initializer makes of the same URI, with these differences, each of which
+leaves the pods to KServe's own download:
+
+- A prefix ends at a `/`: `s3://b/m` has nothing of `s3://b/m2`. (KServe takes both.)
+- A prefix that is an object and has others below it is refused: what KServe makes of it depends on
+  a trailing `/`, which the catalog drops.
+- A key that no file can have is refused, and the model with it: `..`, `//`, control characters,
+  names beyond 255 bytes, a file that is a directory of another.
+- A model that is one archive is not filled ({archives}); KServe would unpack it.
+- More than {max_objects:,} objects are no model.
+
+Folder markers are no files. Objects without a byte are dropped as KServe drops them: in S3 and
+Azure, not in Google Cloud Storage. `allowPatterns` and `ignorePatterns` choose as KServe's do.
+
+## Each source
+
+{sources}
+
+## Ways out
+
+`network.proxy` and `network.caBundle` of the catalog hold for every source, and for the tokens that
+they ask for. A redirect to another origin (a signed link) is followed without any secret; one from
+https to http is refused. `Retry-After` is obeyed. No sentence holds a secret or a URL's query.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    return _PAGE.format(
+        table="\n".join(
+            [
+                "| URI | digest | revision | resume | parallel | credentials (the Secret's keys) |",
+                "|---|---|---|---|---|---|",
+                *(_row(scheme) for scheme in SCHEMES),
+            ]
+        ),
+        archives=", ".join(f"`{ending}`" for ending in ARCHIVES),
+        max_objects=MAX_OBJECTS,
+        sources="\n".join(
+            f"**`{s.uri}`** {s.note.format(described=MAX_DESCRIBED)}\n" for s in SCHEMES
+        ).strip(),
+    )
+
+
+def _row(scheme: Scheme) -> str:
+    digests = " or ".join(scheme.digests.values()) or "none: trust on first use"
+    keys = ", ".join(f"`{key}`" for key in scheme.keys)
+    resume = "yes" if scheme.resumes else "no"
+    parallel = "yes" if scheme.is_parallel else "no"
+    return f"| `{scheme.uri}` | {digests} | {scheme.revision} | {resume} | {parallel} | {keys} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
