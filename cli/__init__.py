@@ -4,6 +4,9 @@
     catalog.py  demo.py  explain.py  ls.py  plan.py  verify.py
                      one a command: gather, call a pure function, print, say the exit status
     explanation.py   pure: a decision about a pod in words
+    explain_live.py  live_explanation.py  scheduling.py
+                     the same of a pod that a cluster has: reads and tables; words; whether a node
+                     could take it (both pure)
     listing.py       pure: what is on the disk, as rows and totals
     verification.py  re-hashing what was published
     inputs.py        files, catalogs and roots named on the command line

@@ -163,46 +163,86 @@ def demo(
 @app.command(
     "explain",
     no_args_is_help=True,
-    epilog="Example: larder explain -f pod.yaml --catalog catalog.yaml --namespace chat",
+    epilog="Example: larder explain pod/llama-predictor-6d5c7 -n chat",
 )
 def explain(  # noqa: PLR0913 - an option each
     *,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TARGET]", help="In a cluster: pod/NAME, or isvc/NAME for all of its pods."
+        ),
+    ] = "",
     pod: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--file",
             "-f",
             metavar="FILE",
-            help="A pod in YAML or JSON, or an AdmissionReview; - is standard input.",
+            help="Instead: a pod in YAML or JSON, or an AdmissionReview; - is standard input.",
         ),
-    ],
-    catalog: CatalogFile,
+    ] = None,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            "--catalog", metavar="FILE", help="With --file: the catalog's file; - likewise."
+        ),
+    ] = None,
     namespace: Annotated[
         str,
         typer.Option(
-            "--namespace", "-n", metavar="NAME", help="The pod's namespace, if not the file's."
+            "--namespace", "-n", metavar="NAME", help="The namespace, if not the one of the file."
         ),
     ] = "",
     namespace_label: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="A label of the namespace, where they matter. Repeatable."
+            metavar="KEY=VALUE",
+            help="With --file: a label of the namespace, where they matter. Repeatable.",
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The way to the cluster, if not that of KUBECONFIG or kubectl's."
         ),
     ] = None,
     cache_root: Annotated[
         str, typer.Option(metavar="DIR", help="The cache root that the webhook writes into pods.")
     ] = "/var/lib/larder",
     volumes: Annotated[
-        Literal["HostPath", "ByNamespace"],
-        typer.Option(help="Where the webhook gives hostPath volumes."),
-    ] = "HostPath",
+        Literal["HostPath", "ByNamespace"] | None,
+        typer.Option(
+            help="Where the webhook gives hostPath volumes; if not said, everywhere with --file, "
+            "and by the namespace's labels in a cluster."
+        ),
+    ] = None,
     output: OutputOption = "table",
 ) -> None:
     """Tell whether a pod is served from the cache, and why.
 
-    Decides as the webhook does when the pod is created, from files alone, and shows how the pod
-    would be changed. Exit status 0 means that it is served from the cache.
+    Of a pod in a cluster, shows what was done to it and what its initializer did, which entries of
+    the catalog were considered, and which nodes have the model. From files alone, decides as the
+    webhook does when the pod is created, and shows how the pod would be changed. Exit status 0
+    means that it is served from the cache.
     """
+    from cli.output import refuse  # noqa: PLC0415 - see the module's docstring
+
+    if target:
+        if pod or catalog or namespace_label:
+            refuse(f"{target} is read from a cluster, with its catalog and labels; or give --file")
+        from cli import explain_live as live  # noqa: PLC0415 - see the module's docstring
+
+        asked = live.Question(
+            target=target,
+            namespace=namespace,
+            kubeconfig=kubeconfig,
+            cache_root=PurePosixPath(cache_root),
+            volumes=volumes or "ByNamespace",
+        )
+        raise typer.Exit(live.explain(asked, output))
+    if pod is None or catalog is None or kubeconfig:
+        refuse("nothing to explain; accepted: pod/NAME, isvc/NAME, or --file with --catalog")
     from cli import explain as module  # noqa: PLC0415 - see the module's docstring
 
     question = module.Question(
@@ -211,7 +251,7 @@ def explain(  # noqa: PLR0913 - an option each
         namespace=namespace,
         namespace_labels=tuple(namespace_label or ()),
         cache_root=PurePosixPath(cache_root),
-        volumes=volumes,
+        volumes=volumes or "HostPath",
     )
     raise typer.Exit(module.explain(question, output))
 

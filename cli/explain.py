@@ -10,7 +10,14 @@ from rich.console import Console
 
 from cli import OutputForm
 from cli.explanation import Explanation, UriExplanation, explain_pod
-from cli.inputs import STANDARD_INPUT, labels_of, read_catalog_file, read_document, shown
+from cli.inputs import (
+    STANDARD_INPUT,
+    check_cache_root,
+    labels_of,
+    read_catalog_file,
+    read_document,
+    shown,
+)
 from cli.output import (
     FOUND_A_PROBLEM,
     console,
@@ -71,8 +78,7 @@ def explain(question: Question, output: OutputForm) -> int:
     """Print the decision about a pod. Returns the exit status."""
     if question.pod == question.catalog == STANDARD_INPUT:
         refuse("pod and catalog cannot both be standard input")
-    if not question.cache_root.is_absolute() or ".." in question.cache_root.parts:
-        refuse(f"--cache-root {question.cache_root}; accepted: an absolute path without '..'")
+    check_cache_root(question.cache_root)
     labels = labels_of("--namespace-label", question.namespace_labels)
     request = _request(question)
     read = read_catalog_file(question.catalog)
@@ -86,7 +92,8 @@ def explain(question: Question, output: OutputForm) -> int:
     if output == "json":
         show_json(explanation)
     else:
-        _show(console(), explanation, difference)
+        show_explanation(console(), explanation)
+        _show_difference(console(), difference)
     return 0 if explanation.is_served else FOUND_A_PROBLEM
 
 
@@ -142,7 +149,8 @@ def _as_json(value: object) -> Json:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _show(out: Console, explanation: Explanation, difference: Iterable[str]) -> None:
+def show_explanation(out: Console, explanation: Explanation) -> None:
+    """Print a decision: reason, cure, and each URI with the entries that were considered."""
     style = "bold green" if explanation.is_served else "bold yellow"
     say(out, styled(explanation.reason, style))
     say(out, explanation.sentence)
@@ -154,6 +162,9 @@ def _show(out: Console, explanation: Explanation, difference: Iterable[str]) -> 
         say(out, styled(f"catalog: {problem}", "red"))
     for uri in explanation.uris:
         _show_uri(out, uri)
+
+
+def _show_difference(out: Console, difference: Iterable[str]) -> None:
     lines = tuple(difference)
     if lines:
         say(out)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from agent.store.root import CacheRoot
@@ -69,6 +69,12 @@ def looking_at(cache_root: Path) -> Iterator[CacheRoot]:
             yield root
     except CacheRootError as error:
         refuse(str(error))
+
+
+def check_cache_root(cache_root: PurePosixPath) -> None:
+    """Refuse a cache root that the webhook could not write into pods."""
+    if not cache_root.is_absolute() or ".." in cache_root.parts:
+        refuse(f"--cache-root {cache_root}; accepted: an absolute path without '..'")
 
 
 def labels_of(flag: str, pairs: Iterable[str]) -> dict[str, str]:

@@ -11,12 +11,13 @@ from typing import Final
 import typer
 from typer.main import get_command
 
-from cli import catalog, explain, ls, plan, verify
+from cli import catalog, explain, explain_live, ls, plan, verify
 from cli.__main__ import app
 
 EXAMPLES: Final[Mapping[str, str]] = {
     "larder catalog validate": catalog.JSON_EXAMPLE,
-    "larder explain": explain.JSON_EXAMPLE,
+    "larder explain": explain_live.JSON_EXAMPLE,
+    "larder explain --file": explain.JSON_EXAMPLE,
     "larder ls": ls.JSON_EXAMPLE,
     "larder plan": plan.JSON_EXAMPLE,
     "larder verify": verify.JSON_EXAMPLE,
@@ -47,8 +48,10 @@ def _sections(context: typer.Context) -> Iterator[str]:
     """One command and those below it, by name."""
     path, command = context.command_path, context.command
     yield f"## `{path}`\n\n```text\n{command.get_help(context)}\n```\n"
-    if example := EXAMPLES.get(path):
-        yield f"Its JSON:\n\n```json\n{example}\n```\n"
+    for form in ("", " --file"):
+        if example := EXAMPLES.get(path + form):
+            heading = f"That of `{path}{form}`, and of each `explanation`" if form else "Its JSON"
+            yield f"{heading}:\n\n```json\n{example}\n```\n"
     for name, below in sorted(getattr(command, "commands", {}).items()):
         yield from _sections(
             typer.Context(below, info_name=name, parent=context, terminal_width=_WIDTH)

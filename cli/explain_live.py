@@ -1,0 +1,299 @@
+"""`larder explain pod/NAME`, `isvc/NAME`: a pod that a cluster has, and what became of it.
+
+Everything is read once, and nothing changed. What the user may not read is named as unknown; pods
+and catalog must be readable.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final, TypeVar
+
+from rich.console import Console
+
+from cli import OutputForm
+from cli.explain import show_explanation
+from cli.inputs import CatalogFile, check_cache_root, check_catalog
+from cli.live_explanation import LivePod, NodeView, Surroundings, distinct, explain_live
+from cli.output import (
+    FOUND_A_PROBLEM,
+    console,
+    counted,
+    in_bytes,
+    refuse,
+    say,
+    show_json,
+    show_table,
+    styled,
+)
+from larder.contract import (
+    CATALOG_CONFIG_MAP,
+    DECISION_ANNOTATION,
+    KEYS_ANNOTATION,
+    SYSTEM_NAMESPACE,
+    DecisionReason,
+)
+from larder.errors import CatalogError
+from larder.matching import CatalogIndex
+from larder.node_facts import facts_of, ready_keys
+from larder.node_report import DATA_KEY, NodeReport, config_map_name, parse_node_report
+from larder.status import ModelState
+from runtime.catalog_config_map import catalog_document
+from runtime.kube.client import KubeClient
+from runtime.kube.errors import ForbiddenError, KubeError, NotFoundError
+from runtime.kube.objects import KubeObject, name_of
+from runtime.kube.paths import collection_path, object_path
+from webhook.claims import CLAIMS, usable_claims, verdict_only
+from webhook.mutation import View, VolumeMode
+from webhook.node_reports import NODE_REPORTS
+
+JSON_EXAMPLE: Final = """\
+{
+  "target": "pod/llama-predictor-6d5c7",
+  "namespace": "chat",
+  "isServed": true,
+  "pods": [
+    {
+      "isServed": true, "name": "llama-predictor-6d5c7", "node": "gpu-1", "isRewritten": true,
+      "annotations": {
+        "larder.dev/decision": "Cached", "larder.dev/keys": "52a2d80d4bc5fa16"
+      },
+      "initializer": {"outcome": "Hit", "sentence": "hit in 0.01 s", "seconds": 0.01},
+      "explanation": {},
+      "nodes": [
+        {
+          "node": "gpu-1", "key": "52a2d80d4bc5fa16", "state": "Ready", "reason": null,
+          "message": null, "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
+          "bytesDone": 4096, "bytesTotal": 4096, "etaSeconds": null, "canTakePod": true,
+          "because": ""
+        }
+      ]
+    }
+  ],
+  "unknown": ["GET /api/v1/nodes: not allowed"]
+}"""
+
+_PROGRAM: Final = "larder"
+_POD: Final = "pod"
+_INFERENCE_SERVICE: Final = "isvc"
+_LABEL: Final = "serving.kserve.io/inferenceservice"
+_MAX_NODES: Final = 12  # rows of nodes that a table still has
+_STYLES: Final = {ModelState.READY: "green", ModelState.FAILED: "red"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the command line says. `target` is `pod/NAME` or `isvc/NAME`."""
+
+    target: str
+    namespace: str
+    kubeconfig: Path | None
+    cache_root: PurePosixPath
+    volumes: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveExplanation:
+    """Everything that is shown. `unknown` is what could not be read, a clause each."""
+
+    target: str
+    namespace: str
+    is_served: bool
+    pods: tuple[LivePod, ...]
+    unknown: tuple[str, ...]
+
+
+def explain(question: Question, output: OutputForm) -> int:
+    """Print what became of a target's pods, and why. Returns the exit status."""
+    check_cache_root(question.cache_root)
+    kind, _, name = question.target.partition("/")
+    if kind not in {_POD, _INFERENCE_SERVICE} or not name:
+        refuse(f"{question.target!r} is no target; accepted: pod/NAME or isvc/NAME")
+    if not question.namespace:
+        refuse(f"{question.target} needs its namespace; accepted: --namespace NAME")
+    try:
+        client = KubeClient.from_kubeconfig(_PROGRAM, question.kubeconfig)
+        try:
+            result = _explained(question, _Reader(client, question.namespace))
+        finally:
+            client.close()
+    except (KubeError, ValueError) as error:  # a name that is none is a ValueError
+        refuse(str(error))
+    if output == "json":
+        show_json(result)
+    else:
+        _show(console(), result)
+    return 0 if result.is_served else FOUND_A_PROBLEM
+
+
+def _explained(question: Question, reader: "_Reader") -> LiveExplanation:
+    pods = reader.pods(question.target)
+    around = reader.surroundings(question.cache_root, VolumeMode(question.volumes))
+    explained = tuple(explain_live(pod, around) for pod in pods)
+    return LiveExplanation(
+        target=question.target,
+        namespace=question.namespace,
+        is_served=bool(explained) and all(pod.is_served for pod in explained),
+        pods=explained,
+        unknown=tuple(reader.unknown),
+    )
+
+
+# --- the reads ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Asks the API server, each thing once; `unknown` is what it would not tell."""
+
+    client: KubeClient
+    namespace: str
+    unknown: list[str] = field(default_factory=list)
+
+    def pods(self, target: str) -> tuple[KubeObject, ...]:
+        """The pods of a target; none of an InferenceService that has none yet."""
+        kind, _, name = target.partition("/")
+        path = object_path("v1", "pods", name, namespace=self.namespace)
+        try:
+            if kind == _POD:
+                return (self.client.get(path),)
+            pods = collection_path("v1", "pods", namespace=self.namespace)
+            found = self.client.list(pods, query=[("labelSelector", f"{_LABEL}={name}")]).items
+            if not found:
+                services = ("serving.kserve.io/v1beta1", "inferenceservices")
+                self.client.get(object_path(*services, name, namespace=self.namespace))
+        except NotFoundError:
+            refuse(f"{target} is not there in namespace {self.namespace}")
+        return found
+
+    def surroundings(self, cache_root: PurePosixPath, volumes: VolumeMode) -> Surroundings:
+        """What pods of the namespace are decided by, and the nodes."""
+        read = self._catalog()
+        reports = tuple(self._asked(self._reports) or ())
+        view = View(
+            index=CatalogIndex(read.catalog) if read.catalog else None,
+            cache_root=cache_root,
+            volumes=volumes,
+            namespace_labels=self._asked(self._namespace_labels),
+            ready=ready_keys(map(facts_of, reports)),
+            claims=self._asked(self._claims),
+        )
+        return Surroundings(view, read.problems, reports, self._asked(self._nodes))
+
+    def _asked(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except ForbiddenError as error:
+            self.unknown.append(str(error))
+            return None
+
+    def _catalog(self) -> CatalogFile:
+        path = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
+        try:
+            read = check_catalog(catalog_document(self.client.get(path)), standalone=False)
+        except NotFoundError:
+            return CatalogFile(None, (f"there is no ConfigMap {CATALOG_CONFIG_MAP}",))
+        except CatalogError as error:
+            read = CatalogFile(None, error.problems)
+        if read.problems:
+            self.unknown.append("the last good catalog, which webhooks go on with")
+        return read
+
+    def _namespace_labels(self) -> dict[str, str]:
+        content = self.client.get(object_path("v1", "namespaces", self.namespace))
+        return content["metadata"].get("labels") or {}
+
+    def _claims(self) -> frozenset[str] | None:
+        """As the webhook knows them: None where nobody makes any in the whole cluster."""
+        found = self.client.list(CLAIMS.path, query=CLAIMS.selectors).items
+        claims = usable_claims(map(verdict_only, found))
+        return None if claims is None else claims.get(self.namespace, frozenset())
+
+    def _reports(self) -> list[NodeReport]:
+        found = self.client.list(NODE_REPORTS.path, query=NODE_REPORTS.selectors).items
+        return [report for report in map(_report, found) if report]
+
+    def _nodes(self) -> dict[str, KubeObject]:
+        found = self.client.list(collection_path("v1", "nodes")).items
+        return {name_of(node)[1]: node for node in found}
+
+
+def _report(content: KubeObject) -> NodeReport | None:
+    """A node's report, unless it cannot be read or speaks for another node."""
+    text = (content.get("data") or {}).get(DATA_KEY)
+    report = parse_node_report(text) if isinstance(text, str) else None
+    try:
+        is_its_own = report and config_map_name(report.node) == name_of(content)[1]
+    except ValueError:
+        return None
+    return report if is_its_own else None
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def _show(out: Console, result: LiveExplanation) -> None:
+    if not result.pods:
+        say(out, styled(f"{result.target} has no pod in namespace {result.namespace}", "yellow"))
+    for explanation in distinct(result.pods):
+        show_explanation(out, explanation)
+        if explanation.reason is DecisionReason.CACHED:
+            keys = ",".join(explanation.keys)
+            would = f"{DECISION_ANNOTATION}: {explanation.reason}, {KEYS_ANNOTATION}: {keys}"
+            say(out, f"annotations that it would get: {would}")
+        say(out)
+    headers = ("POD", "NODE", "REASON", DECISION_ANNOTATION, KEYS_ANNOTATION, "INITIALIZER")
+    show_table(out, headers, map(_pod_row, result.pods))
+    _show_nodes(out, result.pods)
+    for clause in result.unknown:
+        say(out, styled(f"unknown: {clause}", "yellow"))
+
+
+def _pod_row(pod: LivePod) -> tuple[str, ...]:
+    said = (pod.annotations.get(name, "") for name in (DECISION_ANNOTATION, KEYS_ANNOTATION))
+    reason: str = pod.explanation.reason
+    if pod.explanation.reason is DecisionReason.CACHED:
+        reason = f"{reason}, if made now"
+    return (pod.name, pod.node or "", reason, *said, pod.initializer.sentence)
+
+
+def _show_nodes(out: Console, pods: Iterable[LivePod]) -> None:
+    views = tuple(dict.fromkeys(view for pod in pods for view in pod.nodes))
+    if not views:
+        return
+    say(out)
+    own = {pod.node for pod in pods}
+    rows = (
+        (
+            view.node,
+            view.key,
+            styled(_state(view), _STYLES.get(view.state or ModelState.ABSENT, "")),
+            "a pod is here" if view.node in own else _verdict(view),
+        )
+        for view in views[:_MAX_NODES]
+    )
+    show_table(out, ("NODE", "KEY", "STATE", "COULD TAKE THE POD"), rows)
+    if hidden := len(views[_MAX_NODES:]):
+        say(out, f"and {counted(hidden, 'more row')} (--output json has them)")
+
+
+def _state(view: NodeView) -> str:
+    match view.state:
+        case None:
+            return "nothing is reported of it"
+        case ModelState.DOWNLOADING | ModelState.VERIFYING | ModelState.QUEUED:
+            left = "" if view.eta_seconds is None else f", {view.eta_seconds} s left"
+            return f"{view.state} {in_bytes(view.bytes_done)} of {in_bytes(view.bytes_total)}{left}"
+        case state:
+            return ": ".join(filter(None, (state, view.reason, view.message)))
+
+
+def _verdict(view: NodeView) -> str:
+    match view.can_take_pod:
+        case None:
+            return f"unknown: {view.because}"
+        case True:
+            return "yes"
+        case False:
+            return f"no: {view.because}"
