@@ -226,8 +226,13 @@ def test_a_pod_from_before_its_entry_says_what_one_made_now_would_get(cluster: C
     assert "KServe's own download, done after 90 s" in run.out
 
 
-def test_annotations_and_messages_of_a_pod_do_not_make_it_served(cluster: Cluster) -> None:
+def test_annotations_variables_and_messages_of_a_pod_do_not_make_it_served(
+    cluster: Cluster,
+) -> None:
     pod = of_kserve()
+    env = rewritten()["spec"]["initContainers"][0]["env"]
+    pod["spec"]["initContainers"][0]["env"] = env
+    assert "LARDER_SLOTS" in {variable["name"] for variable in env}
     said = {"larder.dev/decision": "Cached", "larder.dev/keys": QWEN}
     pod["metadata"]["annotations"] |= said
     cluster.pod(pod, HIT)
@@ -290,6 +295,12 @@ def test_a_required_model_is_placed(cluster: Cluster) -> None:
     assert run.status == 0
     assert run.json["pods"][0]["initializer"]["outcome"] == "Placed"
     assert run.json["pods"][0]["nodes"][0]["state"] == "Ready"
+
+
+def test_a_pod_is_decided_about_as_before_it_was_scheduled(cluster: Cluster) -> None:
+    cluster.catalog(REQUIRED)
+    cluster.pod(of_kserve())
+    assert cluster.explain().out.startswith("Cached\n")
 
 
 def test_a_pod_without_initializer_says_so(cluster: Cluster) -> None:
@@ -355,7 +366,8 @@ def test_each_node_that_speaks_of_the_model_says_its_state_and_whether_it_could_
     cluster.report("gpu-3", filling)
     cluster.report("gpu-4", failed)
     cluster.report("gone", READY)
-    cluster.report("other", READY, speaker="gpu-2")
+    cluster.node("spoken-for", {"gpu": "h100"})
+    cluster.report("other", READY, speaker="spoken-for")
     cluster.pod(pod)
     run = cluster.explain()
     rows = {
@@ -371,19 +383,20 @@ def test_each_node_that_speaks_of_the_model_says_its_state_and_whether_it_could_
     assert "Failed: AccessDenied: the hub answered 401" in rows["gpu-4"]
     assert rows["gpu-4"].endswith("no: it is cordoned")
     assert cells(run, "gone")[2:] == ["Ready", "no:", "there", "is", "no", "such", "node"]
-    assert "other" not in [line.split()[0] for line in run.out.splitlines() if line]
+    assert not {"other", "spoken-for"} & set(run.out.split())
 
 
 def test_a_large_cluster_is_still_one_screen(cluster: Cluster) -> None:
     for i in range(40):
         cluster.node(f"more-{i}")
         cluster.report(f"more-{i}", READY)
-    cluster.pod(rewritten(), HIT)
+    cluster.pod(rewritten(), HIT, node="own")
+    cluster.node("own")
     run = cluster.explain()
-    assert "and 29 more rows (--output json has them)" in run.out
-    assert cells(run, "gpu-1")
+    assert "and 30 more rows (--output json has them)" in run.out
+    assert cells(run, "own")[-4:] == ["a", "pod", "is", "here"]
     assert len(run.out.splitlines()) <= 40
-    assert len(cluster.explain("pod/qwen", "-o", "json").json["pods"][0]["nodes"]) == 41
+    assert len(cluster.explain("pod/qwen", "-o", "json").json["pods"][0]["nodes"]) == 42
 
 
 def test_an_inference_service_is_all_of_its_pods(cluster: Cluster) -> None:
