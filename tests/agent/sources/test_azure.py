@@ -1,10 +1,15 @@
 """What an Azure container becomes, what proves it, and how requests are signed: azurite checks."""
 
+import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.pipeline.transport import HttpRequest
+from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
 from agent.planning.values import Listing
 from agent.sources.azure import AzureStore
@@ -224,3 +229,33 @@ def test_a_service_principal_logs_in_once_and_its_token_goes_along(
 def test_a_secret_that_cannot_be_used_is_said_to(data: dict[str, str]) -> None:
     with pytest.raises(AccessDeniedError, match=r"no account key|not how it logs in"):
         AzureAccess(ACCOUNT, Secret(data), SystemClock(), Web())
+
+
+URL = f"https://{ACCOUNT}.blob.core.windows.net/c%20d/m?restype=container&prefix=a%2Fb&comp=list"
+PUBLIC = {"If-Match": '"0x1"', "Range": "bytes=7-", "Accept-Encoding": "identity"}
+TO_SIGN = """GET\n\n\n\n\n\n\n\n"0x1"\n\n\nbytes=7-
+x-ms-date:{date}
+x-ms-version:2021-12-02
+/{account}/c%20d/m
+comp:list
+prefix:a/b
+restype:container"""
+
+
+def test_what_is_signed_is_what_the_documentation_says() -> None:
+    headers = AzureAccess(ACCOUNT, KEY, SystemClock(), Web()).headers("GET", URL, PUBLIC)
+    text = TO_SIGN.format(date=headers["x-ms-date"], account=ACCOUNT)
+    signature = hmac.digest(base64.b64decode(ACCOUNT_KEY), text.encode(), "sha256")
+    said = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
+    assert headers["Authorization"] == said
+
+
+def test_a_signature_is_the_one_that_azure_s_own_library_makes() -> None:
+    public = {"If-Match": '"0x1"'}  # of Range it has another name
+    ours = AzureAccess(ACCOUNT, KEY, SystemClock(), Web()).headers("GET", URL, public)
+    dated = {name: value for name, value in ours.items() if name != "Authorization"}
+    request = PipelineRequest(
+        HttpRequest("GET", URL, headers={**public, **dated}), PipelineContext(None)
+    )
+    SharedKeyCredentialPolicy(ACCOUNT, ACCOUNT_KEY).on_request(request)
+    assert ours["Authorization"] == request.http_request.headers["Authorization"]

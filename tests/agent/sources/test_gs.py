@@ -103,6 +103,14 @@ def test_pages_are_read_to_the_end(bucket: GcsBucket) -> None:
         assert [found.key for found in store.objects("m/", 2)] == [f"m/{n}" for n in range(5)]
 
 
+def test_an_object_is_asked_for_by_its_generation(bucket: GcsBucket, proxy: FaultProxy) -> None:
+    bucket.put({"m/a": b"abc"})
+    store = opened(bucket, proxy.url)
+    listing = listed(store)
+    fetched(store, listing)
+    assert f"generation={listing.files[0].version}" in proxy.requests[-1].target
+
+
 def test_another_generation_is_a_drift_even_if_it_is_given(
     bucket: GcsBucket, proxy: FaultProxy
 ) -> None:

@@ -11,6 +11,7 @@ from agent.sources.https import HttpsSource
 from agent.sources.interface import RangeRefusedError, SourceRequest
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
+from demo.hub_faults import Headers
 from larder.contract import FillFailure
 from larder.errors import (
     AccessDeniedError,
@@ -20,7 +21,7 @@ from larder.errors import (
     SourceUnavailableError,
 )
 from runtime.clock import ManualClock
-from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.fault_proxy import Fault, FaultProxy
 from tests.fakes.file_server import FileServer
 
 URI = "https://models.example/pub/m.gguf"
@@ -97,6 +98,30 @@ def test_a_change_is_seen_by_whatever_the_server_names(
         with pytest.raises(SourceDriftedError, match=r"another 'm\.gguf' than it listed"):
             fetched(source, listing, offset)
     assert listed(source).revision != listing.revision
+
+
+def test_the_server_is_told_which_version_is_wanted(server: FileServer) -> None:
+    with FaultProxy(server.url) as proxy:
+        source = HttpsSource(proxy.url, NO_SECRET, ManualClock(), Web(Timeouts(5.0, 5.0)))
+        with closing(source):
+            for tag, condition in (("ETag", "If-Match"), ("Last-Modified", "If-Unmodified-Since")):
+                server.tags = {tag}
+                listing = listed(source)
+                fetched(source, listing, 5)
+                (file,) = listing.files
+                assert proxy.requests[-1].headers[condition] == (file.etag or file.version)
+
+
+def test_a_server_that_ignores_the_date_is_held_to_it(server: FileServer) -> None:
+    server.tags = {"Last-Modified"}
+    with FaultProxy(server.url) as proxy:
+        source = HttpsSource(proxy.url, NO_SECRET, ManualClock(), Web(Timeouts(5.0, 5.0)))
+        with closing(source):
+            listing = listed(source)
+            later = Headers({"Last-Modified": "Sat, 21 Nov 2026 00:00:00 GMT"})
+            proxy.faults.append(Fault(later))
+            with pytest.raises(SourceDriftedError, match="another"):
+                fetched(source, listing, 5)
 
 
 def test_a_weak_etag_is_compared_and_not_sent(server: FileServer, source: HttpsSource) -> None:
