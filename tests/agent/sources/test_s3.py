@@ -1,5 +1,6 @@
 """What an S3 bucket's objects become, and what proves them; odd keys are moto's to keep."""
 
+import gzip
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -112,6 +113,15 @@ def test_one_object_is_the_one_that_kserve_makes(
     ours = fetched(access, prefix, listed(access, prefix))
     assert ours == kserves(bucket, prefix, tmp_path / "out")
     assert ours == {"w.gguf": b"w"}
+
+
+def test_an_object_that_is_stored_compressed_stays_so_as_for_kserve(
+    bucket: Bucket, access: S3Access, tmp_path: Path
+) -> None:
+    bucket.add("m/a.json", gzip.compress(b"{}"), ContentEncoding="gzip")
+    ours = fetched(access, "m", listed(access))
+    assert ours == kserves(bucket, "m", tmp_path / "out")
+    assert gzip.decompress(ours["a.json"]) == b"{}"
 
 
 def test_patterns_choose_what_they_choose_for_kserve(

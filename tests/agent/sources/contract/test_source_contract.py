@@ -187,9 +187,13 @@ def test_another_range_than_the_one_asked_for_is_refused(remote: Remote, said: s
         remote.fetched(source, listing, offset=100)
 
 
-def test_a_compressed_body_is_refused(remote: Remote) -> None:
+@pytest.mark.parametrize("length", [None, "1000"])
+def test_a_body_that_is_compressed_on_the_way_is_refused(
+    remote: Remote, length: str | None
+) -> None:
     listing = listed(remote)
-    remote.proxy.faults.append(Fault(Headers({"Content-Encoding": "gzip"}), remote.server.fetches))
+    compressed = Headers({"Content-Encoding": "gzip", "Content-Length": length})
+    remote.proxy.faults.append(Fault(compressed, remote.server.fetches))
     with remote.source() as source, pytest.raises(SourceUnavailableError, match="unasked"):
         remote.fetched(source, listing)
 
