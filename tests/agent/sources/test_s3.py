@@ -345,6 +345,28 @@ def test_what_changes_while_it_is_listed_is_a_drift(
         listed(access)
 
 
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_where_single_objects_may_not_be_asked_for_the_first_fill_is_the_reference(
+    bucket: Bucket, proxy: FaultProxy, access: S3Access, status: int
+) -> None:
+    bucket.add("m/a", b"x")
+    proxy.faults.append(Fault(Status(status), lambda asked: asked.method == "HEAD"))
+    listing = listed(access)
+    assert listing.files[0].md5 is None
+    assert fetched(access, "m", listing) == {"a": b"x"}
+
+
+def test_a_store_that_is_busy_while_it_is_listed_is_asked_again_later(
+    bucket: Bucket, proxy: FaultProxy, access: S3Access
+) -> None:
+    bucket.add("m/a", b"x")
+    busy = Status(503, headers={"Retry-After": "9"})
+    proxy.faults.append(Fault(busy, lambda asked: asked.method == "HEAD"))
+    with pytest.raises(SourceUnavailableError) as refused:
+        listed(access)
+    assert refused.value.retry_after_seconds == 9
+
+
 def test_only_the_largest_objects_are_asked_for_one_by_one(
     bucket: Bucket, proxy: FaultProxy, access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
