@@ -1,12 +1,17 @@
 """The webhook while pods are made all the time: rolled out anew, and with other certificates."""
 
 import base64
+import json
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from larder.contract import SYSTEM_NAMESPACE
+from larder.catalog import read_catalog
+from larder.catalog_rules import catalog_notes
+from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY, SYSTEM_NAMESPACE
+from larder.errors import CatalogError
 from runtime.kube.paths import object_path
 from tests.cluster.node.admissions import Admissions
 from tests.cluster.node.node_cluster import kubectl, until
@@ -14,6 +19,7 @@ from tests.cluster.node.predictors import Model, predictor_pod
 from tests.cluster.node.whole import CONFIGURATION, Cluster, webhooks
 
 SECRET = object_path("v1", "secrets", "larder-webhook-certificates", namespace=SYSTEM_NAMESPACE)
+CATALOG = "apiVersion: larder.dev/v1alpha1\nkind: Catalog\n"
 SHOWN = "import ssl, sys; print(ssl.get_server_certificate((sys.argv[1], 9443)))"
 
 
@@ -102,3 +108,52 @@ def shown_by(cluster: Cluster, pod: str) -> bytes:
     return kubectl(
         "-n", hub.namespace, "exec", hub.name, "--", "python3", "-c", SHOWN, address
     ).strip().encode()  # fmt: skip
+
+
+def edited(text: str) -> subprocess.CompletedProcess[str]:
+    """An admin tries an edit of the catalog (a dry run)."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": CATALOG_CONFIG_MAP, "namespace": SYSTEM_NAMESPACE},
+        "data": {CATALOG_DATA_KEY: text},
+    }
+    apply = (
+        "kubectl",
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "-f",
+        "-",
+    )
+    return subprocess.run(  # noqa: S603 - ours
+        apply, input=json.dumps(content), check=False, capture_output=True, text=True
+    )
+
+
+def test_a_bad_edit_of_the_catalog_is_refused_in_the_words_of_catalog_validate(
+    cluster: Cluster, known: Model
+) -> None:
+    assert cluster.try_to_predict(known) == "Cached"  # it answers
+    bad = f"{CATALOG}typo: 1\nmodels:\n- {{name: a, storageUri: 'hf://o/m'}}\n"
+    with pytest.raises(CatalogError) as refused:
+        read_catalog(bad.encode(), standalone=False)
+    done = edited(bad)
+    assert done.returncode == 1
+    assert 'admission webhook "catalog.larder.dev" denied the request' in done.stderr
+    assert len(refused.value.problems) > 1
+    for problem in refused.value.problems:
+        assert problem in done.stderr
+
+
+def test_an_admin_is_warned_of_a_branch_and_the_edit_is_taken(
+    cluster: Cluster, known: Model
+) -> None:
+    assert cluster.try_to_predict(known) == "Cached"  # it answers
+    branch = "{name: a, storageUri: 'hf://o/m', revision: main, namespaces: [x]}"
+    good = f"{CATALOG}models:\n- {branch}\n"
+    (note,) = catalog_notes(read_catalog(good.encode(), standalone=False), standalone=False)
+    done = edited(good)
+    assert done.returncode == 0, done.stderr
+    assert f"Warning: {note}" in done.stderr
