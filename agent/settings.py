@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
-from pydantic_settings import BaseSettings, CliToggleFlag, NoDecode, SettingsConfigDict
+from pydantic_settings import CliToggleFlag, NoDecode, SettingsConfigDict
 
 from larder.quantities import Share, parse_share
+from runtime.settings import ProgramSettings
 
 
 def _absolute(path: Path) -> Path:
@@ -17,17 +18,12 @@ def _share(value: object) -> object:
     return parse_share(str(value)) if type(value) in {int, str} else value
 
 
-class AgentSettings(BaseSettings):
+class AgentSettings(ProgramSettings):
     """Keep on this node's disk the models that the catalog lists for it."""
 
     model_config = SettingsConfigDict(
         env_prefix="LARDER_AGENT_",
-        cli_kebab_case=True,
         cli_avoid_json=True,
-        cli_hide_none_type=True,
-        use_attribute_docstrings=True,
-        frozen=True,
-        hide_input_in_errors=True,
         arbitrary_types_allowed=True,
     )
 

@@ -1,38 +1,26 @@
 """The controller's settings: one declaration each, a flag and a variable `LARDER_CONTROLLER_…`."""
 
 import platform
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from larder.layout import DEFAULT_ROOT
+from runtime.settings import HostRoot, ProgramSettings
 
 PROGRAM: Final = "larder-controller"
 
 
-def _usable_root(root: PurePosixPath) -> PurePosixPath:
-    if not root.is_absolute() or ".." in root.parts:  # the API server refuses such a hostPath
-        raise ValueError(f"{str(root)!r} is not accepted; accepted: an absolute path without '..'")
-    return root
-
-
-class Settings(BaseSettings):
+class Settings(ProgramSettings):
     """Makes and retires the claims by which pods of restricted namespaces read cached models."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LARDER_CONTROLLER_",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        use_attribute_docstrings=True,
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="LARDER_CONTROLLER_")
 
     kubeconfig: Path | None = None
     """How to reach the cluster from outside of a pod."""
-    cache_root: Annotated[PurePosixPath, AfterValidator(_usable_root)] = DEFAULT_ROOT
+    cache_root: HostRoot = DEFAULT_ROOT
     """The agents' cache root: where the slots are on every node. The admission policies say it,
     too: where they say another, no claim is made."""
     instance: Annotated[str, Field(min_length=1, max_length=200)] = platform.node()

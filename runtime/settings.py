@@ -3,16 +3,40 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn, TypeVar
+from pathlib import PurePosixPath
+from typing import Annotated, Final, NoReturn, TypeVar
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
+from pydantic import AfterValidator, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
 
 from runtime.version import version_text
 
 WRONG_USE: Final = 2
 
-T = TypeVar("T", bound=BaseSettings)
+
+def _usable_root(root: PurePosixPath) -> PurePosixPath:
+    if not root.is_absolute() or ".." in root.parts:  # the API server refuses such a hostPath
+        raise ValueError(f"{str(root)!r} is not accepted; accepted: an absolute path without '..'")
+    return root
+
+
+HostRoot = Annotated[PurePosixPath, AfterValidator(_usable_root)]
+"""A directory of every node that pods mount."""
+
+
+class ProgramSettings(BaseSettings):
+    """What the settings of all programs have in common; each adds its prefix of variables."""
+
+    model_config = SettingsConfigDict(
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+
+T = TypeVar("T", bound=ProgramSettings)
 
 
 class _Parser(argparse.ArgumentParser):

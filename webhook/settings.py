@@ -1,34 +1,22 @@
 """The webhook's settings: one declaration each, as a flag and as a variable `LARDER_WEBHOOK_…`."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from larder.layout import DEFAULT_ROOT
+from runtime.settings import HostRoot, ProgramSettings
 from webhook.mutation import VolumeMode
 
 PROGRAM: Final = "larder-webhook"
 
 
-def _usable_root(root: PurePosixPath) -> PurePosixPath:
-    if not root.is_absolute() or ".." in root.parts:  # the API server refuses such a hostPath
-        raise ValueError(f"{str(root)!r} is not accepted; accepted: an absolute path without '..'")
-    return root
-
-
-class Settings(BaseSettings):
+class Settings(ProgramSettings):
     """Points the pods of KServe's predictors at the models their node has cached."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LARDER_WEBHOOK_",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        use_attribute_docstrings=True,
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="LARDER_WEBHOOK_")
 
     catalog: Path | None = None
     """The catalog's file. It may come later: not ready until it was read. Without it the webhook is
@@ -44,7 +32,7 @@ class Settings(BaseSettings):
     """The TCP port, above 1024 so that no root is needed; 0 lets the system choose."""
     host: str = "0.0.0.0"  # noqa: S104 - the API server calls the pod's address
     """The address to listen on."""
-    cache_root: Annotated[PurePosixPath, AfterValidator(_usable_root)] = DEFAULT_ROOT
+    cache_root: HostRoot = DEFAULT_ROOT
     """The agents' cache root: where the slots are on every node."""
     volumes: Literal["HostPath", "ByNamespace"] | None = None
     """Where pods get hostPath volumes: everywhere (the default with --catalog), or where the
