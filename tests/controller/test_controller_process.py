@@ -74,7 +74,8 @@ def test_a_claim_that_nobody_should_have_is_marked_then_deleted_when_its_last_po
     )
     assert cluster.names("persistentvolumeclaims") == {f"chat/larder-{KEY}"}
     marks = [path for method, path in cluster.writes if method == "PATCH"]
-    assert marks == [f"{claims_path(n)}/larder-{KEY}" for n in ("chat", "search")]
+    # each once; in which order is open, for several claims are written at once
+    assert sorted(marks) == [f"{claims_path(n)}/larder-{KEY}" for n in ("chat", "search")]
 
 
 def test_a_namespace_that_refuses_is_told_of_once_and_keeps_no_other_from_its_claim(
