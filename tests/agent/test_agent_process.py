@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from demo.hub import Fault, Hub, Repo, Stall
 from larder.identity import identity_of
+from tests.agent.store.stocked_root import snapshot
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 10_000}
 
@@ -207,3 +210,53 @@ def test_a_port_of_metrics_that_is_taken_is_said_in_one_sentence(tmp_path: Path,
     place = f"127.0.0.1 port {port}"
     sentence = f"larder-agent: /metrics cannot be served on {place}: Address already in use\n"
     assert done.stderr == sentence
+
+
+def test_a_second_agent_on_a_root_waits_and_then_ends_without_touching_the_firsts(
+    tmp_path: Path, hub: Hub
+) -> None:
+    catalog = write_catalog(tmp_path / "catalog.yaml", hub)
+    first_arguments = command(tmp_path / "root", catalog)
+    with subprocess.Popen(first_arguments, stdout=subprocess.PIPE, text=True) as first:  # noqa: S603 - ours
+        assert first.stdout is not None
+        for line in first.stdout:
+            if json.loads(line).get("state") == "Ready":
+                break
+        asked, before = len(hub.requests), snapshot(tmp_path / "root")
+        second = run(command(tmp_path / "root", catalog))  # its patience is half a minute
+        assert (second.returncode, second.stdout) == (2, "")
+        (sentence,) = second.stderr.splitlines()
+        assert "is held by another agent; one agent a root" in sentence
+        assert (len(hub.requests), snapshot(tmp_path / "root")) == (asked, before)
+        first.send_signal(signal.SIGTERM)
+        rest = first.stdout.read()
+        assert first.wait(30) == 0
+    assert events(rest) == ["agent stopped"]
+
+
+def until_it_holds_open(pid: int, path: Path) -> None:
+    deadline, pause = time.monotonic() + 30, threading.Event()
+    while path not in {fd.resolve() for fd in Path(f"/proc/{pid}/fd").iterdir()}:
+        assert time.monotonic() < deadline
+        pause.wait(0.02)
+
+
+def test_an_agent_takes_over_from_one_that_was_killed_while_it_waited(
+    tmp_path: Path, hub: Hub
+) -> None:
+    catalog = write_catalog(tmp_path / "catalog.yaml", hub)
+    arguments = command(tmp_path / "root", catalog)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:  # noqa: S603 - ours
+        assert first.stdout is not None
+        for line in first.stdout:
+            if json.loads(line)["event"] == "model ready":
+                break
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as second:  # noqa: S603 - ours
+            until_it_holds_open(second.pid, tmp_path / "root" / "lock")
+            first.kill()
+            assert second.stdout is not None
+            assert json.loads(second.stdout.readline())["event"] == "agent started"
+            second.send_signal(signal.SIGTERM)
+            rest = events(second.stdout.read())
+            assert second.wait(30) == 0
+    assert "fill started" not in rest
