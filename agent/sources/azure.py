@@ -13,15 +13,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from agent.planning.values import RemoteFile
 from agent.sources.azure_access import AzureAccess
-from agent.sources.objects import (
-    MAX_PAGES,
-    MD5_BYTES,
-    PAGE_OBJECTS,
-    StoredObject,
-    hex_of,
-    listed_size,
-    quoted,
-)
+from agent.sources.objects import MD5_BYTES, Page, StoredObject, hex_of, listed_size, quoted
 from agent.sources.ranges import PLAIN
 from agent.sources.refusals import Asked, refusal
 from agent.sources.web import Answer, Web, origin_of
@@ -44,19 +36,17 @@ class AzureStore:
         self._access = access
         self._web = web
 
-    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
-        """All blobs whose names begin so."""
-        query = {"restype": "container", "comp": "list"}
-        query |= {"prefix": prefix, "maxresults": str(page_objects)}
-        for _ in range(MAX_PAGES):
-            page = self._page(query)
-            for blob in page.iter("Blob"):
-                yield self._stored(blob)
-            marker = page.findtext("NextMarker")
-            if not marker:
-                return
-            query["marker"] = marker
-        raise SourceDriftedError(f"{self.name} lists more than {MAX_PAGES} pages")
+    def page(self, prefix: str, page_objects: int, page: str | None) -> Page:
+        """The blobs whose names begin so."""
+        query = {"restype": "container", "comp": "list", "maxresults": str(page_objects)}
+        query |= {"prefix": prefix, **({"marker": page} if page else {})}
+        url = f"{self._url}?{urlencode(query, quote_via=quote, safe='-_.~')}"
+        with self._ask(url, PLAIN) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, self.name)
+            root = read_page(answer.text(MAX_BYTES).removeprefix("\ufeff"), answer.origin.host)
+        blobs = (self._stored(blob) for blob in root.iter("Blob"))
+        return Page(blobs, root.findtext("NextMarker"))
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """The file: listings tell all there is."""
@@ -89,13 +79,6 @@ class AzureStore:
         secret = self._access.headers("GET", url, headers)
         with self._web.get(url, headers, secret) as answer:
             yield answer
-
-    def _page(self, query: Mapping[str, str]) -> ET.Element:
-        url = f"{self._url}?{urlencode(query, quote_via=quote, safe='-_.~')}"
-        with self._ask(url, PLAIN) as answer:
-            if not answer.is_success:
-                raise self.refusal(answer, self.name)
-            return read_page(answer.text(MAX_BYTES).removeprefix("\ufeff"), answer.origin.host)
 
     def _stored(self, blob: ET.Element) -> StoredObject:
         name = blob.findtext("Name") or ""

@@ -16,14 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import (
-    MAX_PAGES,
-    MD5_BYTES,
-    PAGE_OBJECTS,
-    StoredObject,
-    hex_of,
-    listed_size,
-)
+from agent.sources.objects import MD5_BYTES, Page, StoredObject, hex_of, listed_size
 from agent.sources.ranges import PLAIN, changed
 from agent.sources.refusals import Asked, refusal
 from agent.sources.secret import Secret
@@ -98,18 +91,18 @@ class GcsStore:
         self._access = access
         self._web = web
 
-    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
-        """All objects whose names begin so."""
+    def page(self, prefix: str, page_objects: int, page: str | None) -> Page:
+        """The objects whose names begin so."""
         query = {"prefix": prefix, "maxResults": str(page_objects), "fields": _FIELDS}
-        for _ in range(MAX_PAGES):
-            page = self._page(query)
-            for item in page.get("items", ()):
-                yield self._stored(item)
-            token = page.get("nextPageToken")
-            if not isinstance(token, str) or not token:
-                return
-            query["pageToken"] = token
-        raise SourceDriftedError(f"{self.name} lists more than {MAX_PAGES} pages")
+        query |= {"pageToken": page} if page else {}
+        url = f"{self._url}/o?{urlencode(query, quote_via=quote)}"
+        with self._web.get(url, PLAIN, self._access.headers()) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, self.name)
+            document = _document(answer)
+        token = document.get("nextPageToken")
+        items = (self._stored(item) for item in document.get("items", ()))
+        return Page(items, token if isinstance(token, str) else None)
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """The file: listings tell all there is."""
@@ -136,20 +129,6 @@ class GcsStore:
         """Close the connections."""
         self._web.close()
 
-    def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
-        url = f"{self._url}/o?{urlencode(query, quote_via=quote)}"
-        with self._web.get(url, PLAIN, self._access.headers()) as answer:
-            if not answer.is_success:
-                raise self.refusal(answer, self.name)
-            text = answer.text(_PAGE_MAX_BYTES)
-        try:
-            page = json.loads(text)
-        except ValueError:
-            page = None
-        if not isinstance(page, dict) or not isinstance(page.get("items", []), list):
-            raise SourceUnavailableError(f"{origin_of(self._url).host} answers what is no listing")
-        return page
-
     def _stored(self, item: Any) -> StoredObject:
         said = item if isinstance(item, dict) else {}
         name, size, generation = (str(said.get(k, "")) for k in ("name", "size", "generation"))
@@ -163,6 +142,17 @@ class GcsStore:
         md5 = hex_of(said.get("md5Hash"), MD5_BYTES)
         crc32c = hex_of(said.get("crc32c"), _CRC32C_BYTES)
         return StoredObject(name, size_bytes, version=generation, md5=md5, crc32c=crc32c)
+
+
+def _document(answer: Answer) -> Mapping[str, Any]:
+    """A page of a listing. Raises `SourceUnavailableError` for what is none."""
+    try:
+        page = json.loads(answer.text(_PAGE_MAX_BYTES))
+    except ValueError:
+        page = None
+    if not isinstance(page, dict) or not isinstance(page.get("items", []), list):
+        raise SourceUnavailableError(f"{answer.origin.host} answers what is no listing")
+    return page
 
 
 def _no_account() -> AccessDeniedError:

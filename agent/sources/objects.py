@@ -51,6 +51,14 @@ class StoredObject:
     crc32c: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one answer lists, and the store's word for what follows it, if there is more."""
+
+    objects: Iterable[StoredObject]
+    next_page: str | None
+
+
 class Store(Protocol):
     """One bucket. Raises `FillError`s only."""
 
@@ -66,8 +74,8 @@ class Store(Protocol):
     def keeps_empty(self) -> bool:
         """Whether KServe keeps objects without a byte."""
 
-    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
-        """All objects whose keys begin so, in the order of their keys, asked for by the page."""
+    def page(self, prefix: str, page_objects: int, page: str | None) -> Page:
+        """The objects whose keys begin so, in the order of their keys: one page, or the first."""
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """A file with the digests that the store tells of single objects alone."""
@@ -138,10 +146,10 @@ class ObjectSource:
     def _single(self) -> tuple[RemoteFile, ...]:
         """The object that the URI names, if there is one with a byte and none below it."""
         prefix = self.store.prefix
-        first = next(self.store.objects(prefix, 1), None) if prefix else None
+        first = next(objects_below(self.store, prefix, 1), None) if prefix else None
         if first is None or first.key != prefix or not first.size_bytes:
             return ()
-        if next(self.store.objects(prefix + "/", 1), None):
+        if next(objects_below(self.store, prefix + "/", 1), None):
             raise SourceDriftedError(
                 f"{self.store.name}: {prefix!r} is an object, and there are others below it;"
                 " pods get one or the others, as they write the URI"
@@ -150,7 +158,7 @@ class ObjectSource:
 
     def _tree(self, request: SourceRequest) -> Iterator[RemoteFile]:
         below = f"{self.store.prefix}/" if self.store.prefix else ""
-        for count, found in enumerate(self.store.objects(below)):
+        for count, found in enumerate(objects_below(self.store, below)):
             if count >= MAX_OBJECTS:
                 raise SourceDriftedError(
                     f"{self.store.name} has more than {MAX_OBJECTS} objects below {self._what}"
@@ -162,6 +170,20 @@ class ObjectSource:
             is_kept = found.size_bytes or self.store.keeps_empty
             if not is_marker and is_kept and _is_chosen(path, request):
                 yield _file(found, path)
+
+
+def objects_below(
+    store: Store, prefix: str, page_objects: int = PAGE_OBJECTS
+) -> Iterator[StoredObject]:
+    """All objects whose keys begin so, in the order of their keys. Raises `FillError`s."""
+    page = None
+    for _ in range(MAX_PAGES):
+        listed = store.page(prefix, page_objects, page)
+        yield from listed.objects
+        page = listed.next_page
+        if not page:
+            return
+    raise SourceDriftedError(f"{store.name} lists more than {MAX_PAGES} pages")
 
 
 def _file(found: StoredObject, path: str, key: str | None = None) -> RemoteFile:

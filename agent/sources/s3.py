@@ -16,14 +16,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import (
-    MAX_PAGES,
-    PAGE_OBJECTS,
-    StoredObject,
-    hex_of,
-    listed_size,
-    quoted,
-)
+from agent.sources.objects import Page, StoredObject, hex_of, listed_size, quoted
 from agent.sources.ranges import PLAIN, changed, entity_tag
 from agent.sources.refusals import Asked, refusal
 from agent.sources.s3_access import S3Access
@@ -56,19 +49,20 @@ class S3Store:
         self._clock = clock
         self._web = web
 
-    def objects(self, prefix: str, page_objects: int = PAGE_OBJECTS) -> Iterator[StoredObject]:
-        """All objects whose keys begin so."""
+    def page(self, prefix: str, page_objects: int, page: str | None) -> Page:
+        """The objects whose keys begin so."""
         query = {"list-type": "2", "encoding-type": "url", "max-keys": str(page_objects)}
-        query["prefix"] = prefix
-        for _ in range(MAX_PAGES):
-            page = self._page(query)
-            for element in page.iter("Contents"):
-                yield self._stored(element, is_encoded=page.findtext("EncodingType") == "url")
-            token = page.findtext("NextContinuationToken")
-            if page.findtext("IsTruncated") != "true" or not token:
-                return
-            query["continuation-token"] = token
-        raise SourceDriftedError(f"{self.name} lists more than {MAX_PAGES} pages")
+        query |= {"prefix": prefix, **({"continuation-token": page} if page else {})}
+        with self._ask("GET", "", query, PLAIN) as answer:
+            if not answer.is_success:
+                raise self.refusal(answer, self.name)
+            root = read_page(answer.text(MAX_BYTES), answer.origin.host)
+        is_encoded = root.findtext("EncodingType") == "url"
+        is_last = root.findtext("IsTruncated") != "true"
+        return Page(
+            (self._stored(element, is_encoded=is_encoded) for element in root.iter("Contents")),
+            None if is_last else root.findtext("NextContinuationToken"),
+        )
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """A file with its SHA-256 or MD5, where the store knows one."""
@@ -106,12 +100,6 @@ class S3Store:
     @property
     def _origin(self) -> Origin:
         return origin_of(self._access.url(""))
-
-    def _page(self, query: Mapping[str, str]) -> ET.Element:
-        with self._ask("GET", "", query, PLAIN) as answer:
-            if not answer.is_success:
-                raise self.refusal(answer, self.name)
-            return read_page(answer.text(MAX_BYTES), answer.origin.host)
 
     @contextmanager
     def _ask(

@@ -15,7 +15,7 @@ from agent.planning.values import Listing
 from agent.sources.azure import AzureStore
 from agent.sources.azure_access import AzureAccess
 from agent.sources.interface import SourceRequest
-from agent.sources.objects import ObjectSource
+from agent.sources.objects import ObjectSource, objects_below
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
 from demo.hub_faults import Status
@@ -90,7 +90,9 @@ def test_patterns_choose_blobs(container: Container, proxy: FaultProxy) -> None:
 def test_pages_are_read_to_the_end(container: Container, proxy: FaultProxy) -> None:
     container.put({f"m/{n}": b"x" for n in range(5)})
     with closing(opened(container, proxy.url)) as store:
-        assert [found.key for found in store.objects("m/", 2)] == [f"m/{n}" for n in range(5)]
+        assert [found.key for found in objects_below(store, "m/", 2)] == [
+            f"m/{n}" for n in range(5)
+        ]
 
 
 def test_a_blob_with_an_md5_is_listed_with_it(container: Container, proxy: FaultProxy) -> None:
@@ -142,7 +144,7 @@ def test_a_hostile_page_gets_one_sentence(
 def test_pages_without_end_are_given_up(
     container: Container, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sources.azure.MAX_PAGES", 3)
+    monkeypatch.setattr("agent.sources.objects.MAX_PAGES", 3)
     proxy.faults.append(Fault(Status(200)))
     with FaultProxy(proxy.url) as front:
         front.faults.append(Fault(Edit(lambda _: b"<X><NextMarker>t</NextMarker></X>")))
@@ -193,7 +195,7 @@ def test_a_service_principal_logs_in_once_and_its_token_goes_along(
         with closing(opened(container, proxy.url, secret=secret)) as store:
             for _ in range(2):
                 with pytest.raises(ModelNotFoundError):
-                    next(store.objects("m"))
+                    next(objects_below(store, "m"))
     ((path, form),) = login.forms
     assert path == "/tenant/oauth2/v2.0/token"
     assert form == {

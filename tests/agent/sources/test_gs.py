@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from agent.planning.values import Listing
 from agent.sources.gs import KEY_FILE, GcsAccess, GcsStore
 from agent.sources.interface import SourceRequest
-from agent.sources.objects import ObjectSource
+from agent.sources.objects import ObjectSource, objects_below
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
 from demo.hub_faults import Headers, Status
@@ -100,7 +100,9 @@ def test_a_composed_object_is_listed_with_its_crc32c(bucket: GcsBucket, proxy: F
 def test_pages_are_read_to_the_end(bucket: GcsBucket) -> None:
     bucket.put({f"m/{n}": b"x" for n in range(5)})
     with closing(opened(bucket, bucket.url)) as store:
-        assert [found.key for found in store.objects("m/", 2)] == [f"m/{n}" for n in range(5)]
+        assert [found.key for found in objects_below(store, "m/", 2)] == [
+            f"m/{n}" for n in range(5)
+        ]
 
 
 def test_an_object_is_asked_for_by_its_generation(bucket: GcsBucket, proxy: FaultProxy) -> None:
@@ -155,7 +157,7 @@ def test_a_hostile_page_gets_one_sentence(
 def test_pages_without_end_are_given_up(
     bucket: GcsBucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sources.gs.MAX_PAGES", 3)
+    monkeypatch.setattr("agent.sources.objects.MAX_PAGES", 3)
     proxy.faults.append(Fault(Edit(lambda _: b'{"nextPageToken": "t"}')))
     with pytest.raises(SourceDriftedError, match="more than 3 pages"):
         listed(opened(bucket, proxy.url))

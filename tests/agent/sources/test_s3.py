@@ -13,7 +13,7 @@ import pytest
 from agent.planning.values import Listing
 from agent.sources import objects
 from agent.sources.interface import SourceRequest
-from agent.sources.objects import ObjectSource
+from agent.sources.objects import ObjectSource, objects_below
 from agent.sources.s3 import S3Store
 from agent.sources.s3_access import Keys, S3Access
 from agent.sources.web import Timeouts, Web
@@ -153,7 +153,9 @@ def test_a_whole_bucket_is_a_tree(bucket: Bucket, access: S3Access) -> None:
 def test_pages_are_read_to_the_end(bucket: Bucket, access: S3Access) -> None:
     bucket.put({f"m/{n}": b"x" for n in range(7)})
     with closing(store(access)) as opened:
-        assert [found.key for found in opened.objects("m/", 3)] == [f"m/{n}" for n in range(7)]
+        assert [found.key for found in objects_below(opened, "m/", 3)] == [
+            f"m/{n}" for n in range(7)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ ENDLESS = b"""<ListBucketResult><IsTruncated>true</IsTruncated>
 def test_pages_without_end_are_given_up(
     proxy: FaultProxy, access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sources.s3.MAX_PAGES", 3)
+    monkeypatch.setattr("agent.sources.objects.MAX_PAGES", 3)
     proxy.faults.append(Fault(Status(200)))
     with FaultProxy(proxy.url) as front:
         front.faults.append(Fault(Edit(lambda _: ENDLESS)))
