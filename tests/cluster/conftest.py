@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from larder.contract import SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import AlreadyExistsError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.accounts import NODES, Accounts
-from tests.cluster.test_cluster_agent import until
+from tests.cluster.accounts import CONTROLLER, NODES, PODS, Accounts, Identity
+from tests.controller.conftest import until
 
 DEMO_NAMESPACE = "larder-demo"
 BASE = Path(__file__).parents[2] / "deploy/base"
@@ -76,6 +77,25 @@ def nodes(admin: KubeClient) -> Iterator[tuple[str, str]]:
     yield names[0], names[1]
     for name in names:
         admin.delete(f"{NODES}/{name}")
+
+
+@pytest.fixture(scope="module")
+def controller(accounts: Accounts, nodes: tuple[str, str]) -> Identity:
+    """The controller's account, as shipped."""
+    return accounts.identity(CONTROLLER, *nodes, None)
+
+
+@pytest.fixture(scope="module")
+def no_other_controller(accounts: Accounts) -> Iterator[None]:
+    """The install's own replicas stand aside."""
+    admin = accounts.admin
+    path = object_path("apps/v1", "deployments", CONTROLLER, namespace=SYSTEM_NAMESPACE)
+    replicas = admin.get(path)["spec"]["replicas"]
+    admin.patch(path, {"spec": {"replicas": 0}})
+    query = [("labelSelector", f"app.kubernetes.io/name={CONTROLLER}")]
+    until(lambda: not admin.list(PODS, query=query).items, "its replicas end")
+    yield
+    admin.patch(path, {"spec": {"replicas": replicas}})
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from larder.claims import Claim, is_usable
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import ForbiddenError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
+from tests.cluster.claims import taken_away
 from tests.cluster.node.node_cluster import until
 from tests.cluster.node.predictors import DEMO_IMAGE, Model, PodOf
 from tests.cluster.node.whole import Cluster
-from tests.cluster.test_cluster_controller import taken_away
 
 BOUND_SECONDS = 120.0  # kube-controller-manager binds some claims at its resync only
 READ = """
