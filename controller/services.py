@@ -45,7 +45,7 @@ class Services:
             return
         self._due_at = now + LOOK_SECONDS
         try:
-            versions = self._versions()
+            versions = service_versions(self._client)
         except KubeError as error:
             if str(error) != self._complaint:
                 _log.warning("services unknown", error=str(error))
@@ -69,25 +69,26 @@ class Services:
         snapshots = [watch.mirror.snapshot for watch in self._watches.values()]
         if not self._is_known or not all(snapshot.is_known for snapshot in snapshots):
             return None
-        return _by_namespace(c for snapshot in snapshots for c in snapshot.objects.values())
+        return uris_by_namespace(c for snapshot in snapshots for c in snapshot.objects.values())
 
     def close(self) -> None:
         """End the watches."""
         for watch in self._watches.values():
             watch.close()
 
-    def _versions(self) -> Mapping[str, str]:
-        """The preferred version of each kind that is served."""
-        try:
-            group = self._client.get(f"/apis/{GROUP}")
-        except NotFoundError:
-            return {}
-        found: dict[str, str] = {}
-        for each in group.get("versions") or ():
-            for resource in self._client.get(f"/apis/{each['groupVersion']}").get("resources", ()):
-                if resource["name"] in PLURALS:
-                    found.setdefault(resource["name"], each["version"])
-        return found
+
+def service_versions(client: KubeClient) -> Mapping[str, str]:
+    """The preferred version of each kind of service that is served; empty without KServe."""
+    try:
+        group = client.get(f"/apis/{GROUP}")
+    except NotFoundError:
+        return {}
+    found: dict[str, str] = {}
+    for each in group.get("versions") or ():
+        for resource in client.get(f"/apis/{each['groupVersion']}").get("resources", ()):
+            if resource["name"] in PLURALS:
+                found.setdefault(resource["name"], each["version"])
+    return found
 
 
 def uris_only(content: KubeObject) -> KubeObject:
@@ -97,7 +98,8 @@ def uris_only(content: KubeObject) -> KubeObject:
     return {"metadata": kept, "uris": uris_in(spec_of(content))}
 
 
-def _by_namespace(services: Iterable[KubeObject]) -> Mapping[str, Uris]:
+def uris_by_namespace(services: Iterable[KubeObject]) -> Mapping[str, Uris]:
+    """The URIs of services (`uris_only` of each) by their namespace."""
     found: dict[str, set[str]] = {}
     for service in services:
         found.setdefault(service["metadata"]["namespace"], set()).update(service["uris"])

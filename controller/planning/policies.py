@@ -37,11 +37,16 @@ def fingerprint(spec: KubeObject, cache_root: PurePosixPath) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def policy_fault(name: str, policy: KubeObject | None, cache_root: PurePosixPath) -> str | None:
+def policy_fault(
+    name: str,
+    policy: KubeObject | None,
+    cache_root: PurePosixPath,
+    fingerprints: Mapping[str, str] = FINGERPRINTS,
+) -> str | None:
     """Why a ValidatingAdmissionPolicy does not do its work, as one clause, or None."""
     if policy is None:
         return f"policy {name} is not there"
-    if fingerprint(policy.get("spec") or {}, cache_root) != FINGERPRINTS[name]:
+    if fingerprint(policy.get("spec") or {}, cache_root) != fingerprints[name]:
         return f"policy {name} is not the one of this release for cache root {cache_root}"
     status = policy.get("status") or {}
     if status.get("observedGeneration") != policy["metadata"].get("generation"):
