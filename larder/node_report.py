@@ -13,6 +13,7 @@ and rates alone, at most every `PROGRESS_SECONDS`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -140,6 +141,18 @@ def parse_node_report(text: str) -> NodeReport | None:
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def report_in(config_map: Mapping[str, Any]) -> NodeReport | None:
+    """The report that a ConfigMap holds; None if there is none, or it speaks for another node."""
+    data = config_map.get("data")
+    text = data.get(DATA_KEY) if isinstance(data, dict) else None
+    report = parse_node_report(text) if isinstance(text, str) else None
+    try:
+        is_its_own = report and config_map_name(report.node) == config_map["metadata"]["name"]
+    except ValueError:
+        return None
+    return report if is_its_own else None
 
 
 def _parse_model(raw: dict[str, Any]) -> ModelReport:

@@ -10,7 +10,7 @@ from typing import Final
 from larder.contract import SYSTEM_NAMESPACE
 from larder.layout import Key
 from larder.node_facts import NodeFacts, differing_revisions, facts_of
-from larder.node_report import COMPONENT, DATA_KEY, config_map_name, parse_node_report
+from larder.node_report import COMPONENT, report_in
 from runtime.kube.objects import KubeObject, name_of
 from runtime.kube.paths import collection_path
 from runtime.kube.watch_protocol import Target
@@ -34,19 +34,8 @@ def facts_only(content: KubeObject) -> KubeObject:
 
 
 def _facts(content: KubeObject) -> NodeFacts | None:
-    data = content.get("data")
-    text = data.get(DATA_KEY) if isinstance(data, dict) else None
-    report = parse_node_report(text) if isinstance(text, str) else None
-    if report is None or _config_map_name(report.node) != name_of(content)[1]:
-        return None
-    return facts_of(report)
-
-
-def _config_map_name(node: str) -> str | None:
-    try:
-        return config_map_name(node)
-    except ValueError:
-        return None
+    report = report_in(content)
+    return None if report is None else facts_of(report)
 
 
 class NodeReports:

@@ -15,6 +15,7 @@ from larder.node_report import (
     config_map_name,
     is_due,
     parse_node_report,
+    report_in,
 )
 from larder.status import ModelState
 
@@ -95,6 +96,31 @@ def test_the_longest_node_name_fits_a_config_map_and_one_more_is_refused() -> No
     assert len(config_map_name("n" * 241)) == 253
     with pytest.raises(ValueError, match="has 242 characters; accepted: up to 241"):
         config_map_name("n" * 242)
+
+
+def config_map(data: object, name: str = "larder-node-gpu-7") -> dict[str, Any]:
+    return {"metadata": {"name": name}, "data": data}
+
+
+def test_a_nodes_own_config_map_holds_its_report() -> None:
+    assert report_in(config_map({"report.json": REPORT.text()})) == REPORT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"metadata": {"name": "larder-node-gpu-7"}}, id="no data"),
+        pytest.param(config_map({}), id="no report"),
+        pytest.param(config_map({"report.json": 7}), id="a number"),
+        pytest.param(config_map({"report.json": "{}"}), id="no report's document"),
+        pytest.param(config_map({"report.json": REPORT.text()}, "larder-node-gpu-8"), id="another"),
+        pytest.param(
+            config_map({"report.json": replace(REPORT, node="n" * 242).text()}), id="a long name"
+        ),
+    ],
+)
+def test_a_config_map_with_anything_else_holds_none(content: dict[str, Any]) -> None:
+    assert report_in(content) is None
 
 
 MOVED = replace(REPORT, used_bytes=60, models=(replace(MODEL, bytes_done=6, eta_seconds=4),))
