@@ -1,15 +1,12 @@
 """`larder explain`: what the webhook would decide about a pod, and why, from files alone."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from rich.console import Console
-
 from cli import OutputForm
-from cli.explanation import Explanation, UriExplanation, explain_pod
 from cli.inputs import (
     STANDARD_INPUT,
     check_cache_root,
@@ -18,17 +15,11 @@ from cli.inputs import (
     read_document,
     shown,
 )
-from cli.output import (
-    FOUND_A_PROBLEM,
-    console,
-    refuse,
-    say,
-    show_json,
-    show_table,
-    styled,
-)
+from cli.output import FOUND_A_PROBLEM, console, refuse, show_json
 from larder.matching import CatalogIndex
 from larder.yaml_tree import YamlFault, read_yaml
+from webhook.explaining.explanation import difference, explain_pod
+from webhook.explaining.text import show_difference, show_explanation
 from webhook.mutation import AdmissionRequest, Json, View, VolumeMode
 from webhook.mutation.raw import list_of, object_of, text_of
 
@@ -57,9 +48,7 @@ JSON_EXAMPLE: Final = """\
   "catalogProblems": []
 }"""
 
-_DIFF_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 _MAX_DEPTH: Final = 100  # a pod has a dozen
-_MAX_STRANGERS: Final = 10  # entries with other URIs that a table still names
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +77,12 @@ def explain(question: Question, output: OutputForm) -> int:
         volumes=VolumeMode(question.volumes),
         namespace_labels=labels or None,
     )
-    explanation, difference = explain_pod(request, view, read.problems)
+    explanation, decision = explain_pod(request, view, read.problems)
     if output == "json":
         show_json(explanation)
     else:
         show_explanation(console(), explanation)
-        _show_difference(console(), difference)
+        show_difference(console(), difference(request.pod, decision))
     return 0 if explanation.is_served else FOUND_A_PROBLEM
 
 
@@ -144,44 +133,3 @@ def _as_json(value: object) -> Json:
     if isinstance(value, list):
         return [_as_json(item) for item in value]
     return value if isinstance(value, (str, int)) else None
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-def show_explanation(out: Console, explanation: Explanation) -> None:
-    """Print a decision: reason, cure, and each URI with the entries that were considered."""
-    style = "bold green" if explanation.is_served else "bold yellow"
-    say(out, styled(explanation.reason, style))
-    say(out, explanation.sentence)
-    if explanation.detail:
-        say(out, f"detail: {explanation.detail}")
-    if explanation.cure:
-        say(out, f"cure: {explanation.cure}")
-    for problem in explanation.catalog_problems:
-        say(out, styled(f"catalog: {problem}", "red"))
-    for uri in explanation.uris:
-        _show_uri(out, uri)
-
-
-def _show_difference(out: Console, difference: Iterable[str]) -> None:
-    lines = tuple(difference)
-    if lines:
-        say(out)
-    for line in lines:
-        say(out, styled(line, _DIFF_STYLES.get(line[:1], "")))
-
-
-def _show_uri(out: Console, uri: UriExplanation) -> None:
-    say(out)
-    say(out, f"{uri.uri}: {uri.reason or 'Matched'}: {uri.sentence}")
-    strangers = [c for c in uri.considered if c.because == "its URI is another"]
-    hidden = strangers[_MAX_STRANGERS:]
-    rows = (
-        ("  " + c.name, c.key, c.storage_uri, "yes" if c.is_chosen else "no", c.because)
-        for c in uri.considered
-        if c not in hidden
-    )
-    show_table(out, ("  ENTRY", "KEY", "URI", "CHOSEN", "BECAUSE"), rows)
-    if hidden:
-        say(out, f"  and {len(hidden)} more entries with other URIs (--output json names them)")

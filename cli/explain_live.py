@@ -4,46 +4,27 @@ Everything is read once, and nothing changed. What the user may not read is name
 and catalog must be readable.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
-from rich.console import Console
-
 from cli import OutputForm
-from cli.explain import show_explanation
 from cli.inputs import CatalogFile, check_cache_root, check_catalog
-from cli.live_explanation import LivePod, NodeView, Surroundings, distinct, explain_live
-from cli.output import (
-    FOUND_A_PROBLEM,
-    console,
-    counted,
-    in_bytes,
-    refuse,
-    say,
-    show_json,
-    show_table,
-    styled,
-)
-from larder.contract import (
-    CATALOG_CONFIG_MAP,
-    DECISION_ANNOTATION,
-    KEYS_ANNOTATION,
-    SYSTEM_NAMESPACE,
-    DecisionReason,
-)
+from cli.output import FOUND_A_PROBLEM, console, refuse, show_json
+from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.errors import CatalogError
 from larder.matching import CatalogIndex
 from larder.node_facts import facts_of, ready_keys
 from larder.node_report import DATA_KEY, NodeReport, config_map_name, parse_node_report
-from larder.status import ModelState
 from runtime.catalog_config_map import catalog_document
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import ForbiddenError, KubeError, NotFoundError
 from runtime.kube.objects import KubeObject, name_of
 from runtime.kube.paths import collection_path, object_path
 from webhook.claims import CLAIMS, usable_claims, verdict_only
+from webhook.explaining.live_explanation import LiveExplanation, Surroundings, explain_live
+from webhook.explaining.text import show_live
 from webhook.mutation import View, VolumeMode
 from webhook.node_reports import NODE_REPORTS
 
@@ -77,8 +58,6 @@ _PROGRAM: Final = "larder"
 _POD: Final = "pod"
 _INFERENCE_SERVICE: Final = "isvc"
 _LABEL: Final = "serving.kserve.io/inferenceservice"
-_MAX_NODES: Final = 12  # rows of nodes that a table still has
-_STYLES: Final = {ModelState.READY: "green", ModelState.FAILED: "red"}
 T = TypeVar("T")
 
 
@@ -91,17 +70,6 @@ class Question:
     kubeconfig: Path | None
     cache_root: PurePosixPath
     volumes: str
-
-
-@dataclass(frozen=True, slots=True)
-class LiveExplanation:
-    """Everything that is shown. `unknown` is what could not be read, a clause each."""
-
-    target: str
-    namespace: str
-    is_served: bool
-    pods: tuple[LivePod, ...]
-    unknown: tuple[str, ...]
 
 
 def explain(question: Question, output: OutputForm) -> int:
@@ -123,7 +91,7 @@ def explain(question: Question, output: OutputForm) -> int:
     if output == "json":
         show_json(result)
     else:
-        _show(console(), result)
+        show_live(console(), result)
     return 0 if result.is_served else FOUND_A_PROBLEM
 
 
@@ -228,72 +196,3 @@ def _report(content: KubeObject) -> NodeReport | None:
     except ValueError:
         return None
     return report if is_its_own else None
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-def _show(out: Console, result: LiveExplanation) -> None:
-    if not result.pods:
-        say(out, styled(f"{result.target} has no pod in namespace {result.namespace}", "yellow"))
-    for explanation in distinct(result.pods):
-        show_explanation(out, explanation)
-        if explanation.reason is DecisionReason.CACHED:
-            keys = ",".join(explanation.keys)
-            would = f"{DECISION_ANNOTATION}: {explanation.reason}, {KEYS_ANNOTATION}: {keys}"
-            say(out, f"annotations that it would get: {would}")
-        say(out)
-    headers = ("POD", "NODE", "REASON", DECISION_ANNOTATION, KEYS_ANNOTATION, "INITIALIZER")
-    show_table(out, headers, map(_pod_row, result.pods))
-    _show_nodes(out, result.pods)
-    for clause in result.unknown:
-        say(out, styled(f"unknown: {clause}", "yellow"))
-
-
-def _pod_row(pod: LivePod) -> tuple[str, ...]:
-    said = (pod.annotations.get(name, "") for name in (DECISION_ANNOTATION, KEYS_ANNOTATION))
-    reason: str = pod.explanation.reason
-    if pod.explanation.reason is DecisionReason.CACHED:
-        reason = f"{reason}, if made now"
-    return (pod.name, pod.node or "", reason, *said, pod.initializer.sentence)
-
-
-def _show_nodes(out: Console, pods: Iterable[LivePod]) -> None:
-    views = tuple(dict.fromkeys(view for pod in pods for view in pod.nodes))
-    if not views:
-        return
-    say(out)
-    own = {pod.node for pod in pods}
-    rows = (
-        (
-            view.node,
-            view.key,
-            styled(_state(view), _STYLES.get(view.state or ModelState.ABSENT, "")),
-            "a pod is here" if view.node in own else _verdict(view),
-        )
-        for view in views[:_MAX_NODES]
-    )
-    show_table(out, ("NODE", "KEY", "STATE", "COULD TAKE THE POD"), rows)
-    if hidden := len(views[_MAX_NODES:]):
-        say(out, f"and {counted(hidden, 'more row')} (--output json has them)")
-
-
-def _state(view: NodeView) -> str:
-    match view.state:
-        case None:
-            return "nothing is reported of it"
-        case ModelState.DOWNLOADING | ModelState.VERIFYING | ModelState.QUEUED:
-            left = "" if view.eta_seconds is None else f", {view.eta_seconds} s left"
-            return f"{view.state} {in_bytes(view.bytes_done)} of {in_bytes(view.bytes_total)}{left}"
-        case state:
-            return ": ".join(filter(None, (state, view.reason, view.message)))
-
-
-def _verdict(view: NodeView) -> str:
-    match view.can_take_pod:
-        case None:
-            return f"unknown: {view.because}"
-        case True:
-            return "yes"
-        case False:
-            return f"no: {view.because}"

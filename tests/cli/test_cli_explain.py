@@ -10,10 +10,10 @@ import yaml
 from cli_cases import ACTING, CATALOG, QWEN, RECORDED, larder, shape_fault
 
 from cli.explain import JSON_EXAMPLE
-from cli.explanation import Asked, consider
 from larder.catalog import read_catalog
 from larder.contract import DecisionReason
 from larder.matching import UNKNOWN, CatalogIndex, SourceView
+from webhook.explaining.explanation import Asked, consider
 from webhook.mutation import AdmissionRequest, Operation, View, apply_patch, decide
 
 REVIEW = RECORDED / "hf-raw.after-kserve.json"

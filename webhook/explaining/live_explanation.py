@@ -11,8 +11,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from cli.explanation import Explanation, explain_pod
-from cli.scheduling import node_fault
 from larder.contract import (
     DECISION_ANNOTATION,
     INITIALIZER_COMMAND,
@@ -26,6 +24,8 @@ from larder.layout import Key, is_key
 from larder.node_report import ModelReport, NodeReport
 from larder.reasons import meaning_of
 from larder.status import ModelState
+from webhook.explaining.explanation import Explanation, explain_pod
+from webhook.explaining.scheduling import node_fault
 from webhook.mutation import AdmissionRequest, View
 from webhook.mutation.pod import Container, read_pod
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of, text_of
@@ -97,6 +97,17 @@ class LivePod:
     initializer: InitializerRun
     explanation: Explanation
     nodes: tuple[NodeView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveExplanation:
+    """Everything that is shown of a target. `unknown` is what could not be read, a clause each."""
+
+    target: str
+    namespace: str
+    is_served: bool
+    pods: tuple[LivePod, ...]
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.scheduling import node_fault
+from webhook.explaining.scheduling import node_fault
 
 TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}

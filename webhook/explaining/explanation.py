@@ -70,7 +70,7 @@ class UriExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that `larder explain` shows. `patch` is the JSON Patch, as it would be sent."""
+    """One decision as it is shown. `patch` is the JSON Patch, as it would be sent."""
 
     is_served: bool
     reason: DecisionReason
@@ -86,8 +86,8 @@ class Explanation:
 
 def explain_pod(
     request: AdmissionRequest, view: View, catalog_problems: tuple[str, ...]
-) -> tuple[Explanation, tuple[str, ...]]:
-    """What becomes of a pod and why, and the lines of the difference that it makes."""
+) -> tuple[Explanation, Decision]:
+    """What becomes of a pod, in words and as it was decided."""
     decision = decide(request, view)
     meaning = meaning_of(decision.reason)
     explanation = Explanation(
@@ -102,7 +102,7 @@ def explain_pod(
         patch=tuple(operation.as_json() for operation in decision.operations),
         catalog_problems=catalog_problems,
     )
-    return explanation, tuple(_difference(request.pod, decision))
+    return explanation, decision
 
 
 def _uris(request: AdmissionRequest, view: View, decision: Decision) -> Iterator[UriExplanation]:
@@ -238,7 +238,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _difference(pod: Json, decision: Decision) -> Iterable[str]:
+def difference(pod: Json, decision: Decision) -> Iterable[str]:
+    """The lines of the difference that a decision makes to a pod; none if it changes nothing."""
     if not decision.operations:
         return ()
     shown = _without_values(pod)
