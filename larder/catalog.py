@@ -201,9 +201,11 @@ class NodeGroup(_Part):
 
 
 class Credentials(_Part):
-    """Where a token is: a Secret; standalone also a file or a variable of the agent."""
+    """What opens a source: a Secret, the agent's own identity, standalone a file or variable."""
 
     secret_name: Text | None = None
+    workload_identity: bool = False
+    """What the agent's pod or machine is at its cloud; never used for an entry that lacks this."""
     token_file: Text | None = None
     token_env: Text | None = None
 

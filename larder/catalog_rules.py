@@ -22,6 +22,7 @@ from larder.storage_uri import (
     CACHEABLE_SCHEMES,
     endpoint_fault,
     entry_uri_fault,
+    is_tree,
     normalise,
     scheme_of,
     unfilled,
@@ -31,6 +32,8 @@ from larder.yaml_tree import Path
 Fault = tuple[Path, str]
 
 COMMIT_HEX_DIGITS = 40
+_CREDENTIALS = ("secretName", "workloadIdentity")
+_STANDALONE_CREDENTIALS = ("tokenFile", "tokenEnv")
 MAX_ENTRIES_OF_A_URI = 100  # they are compared with one another, each pair
 _BRACKETS = re.compile(r"\[!?+\]?+[^\]]*\]")  # as fnmatch reads them: `[]a]` and `[!]a]` are closed
 
@@ -120,21 +123,18 @@ def _namespace_faults(at: Path, entry: ModelEntry) -> Iterator[Fault]:
 def _credential_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[Fault]:
     if entry.credentials is None:
         return
-    given = [
-        name
-        for name, value in entry.credentials.model_dump(by_alias=True).items()
-        if value is not None
-    ]
-    accepted = "secretName, tokenFile, tokenEnv" if standalone else "secretName"
+    said = entry.credentials.model_dump(by_alias=True)
+    given = {name: value for name, value in said.items() if value not in (None, False)}
+    accepted = ", ".join(_CREDENTIALS + (_STANDALONE_CREDENTIALS if standalone else ()))
+    where = (*at, "credentials", *given)
     if len(given) != 1:
         yield (*at, "credentials"), f"names {len(given)} places; accepted: one of {accepted}"
-    elif not standalone and given != ["secretName"]:
-        yield (
-            (*at, "credentials", given[0]),
-            "is for standalone use; accepted in a cluster: secretName",
-        )
-    elif not next(iter(entry.credentials.model_dump(exclude_none=True).values())):
-        yield (*at, "credentials", given[0]), "is empty"
+    elif not standalone and where[-1] in _STANDALONE_CREDENTIALS:
+        yield where, f"is for standalone use; accepted in a cluster: {accepted}"
+    elif entry.credentials.workload_identity and not is_tree(entry.storage_uri):
+        yield where, "is for s3://, gs:// and Azure blobs; accepted: secretName"
+    elif "" in given.values():
+        yield where, "is empty"
     if ANY_NAMESPACE in entry.namespaces and not entry.public:
         yield (
             (*at, "namespaces"),

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from larder.catalog import Catalog, catalog_schema, read_catalog
+from larder.catalog import Catalog, Credentials, catalog_schema, read_catalog
 from larder.catalog_rules import catalog_notes
 from larder.errors import CatalogError
 from larder.quantities import Share
@@ -102,7 +102,7 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
         pytest.param(
             models(entry(", credentials: {token: x}")),
             "line 4: models[0].credentials.token is an unknown key; accepted: secretName, "
-            "tokenEnv, tokenFile",
+            "tokenEnv, tokenFile, workloadIdentity",
             id="an unknown kind of credentials",
         ),
         pytest.param(
@@ -391,8 +391,38 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
         pytest.param(
             models(entry(", credentials: {}")),
             "line 4: models[0].credentials names 0 "
-            "places; accepted: one of secretName, tokenFile, tokenEnv",
+            "places; accepted: one of secretName, workloadIdentity, tokenFile, tokenEnv",
             id="no credentials",
+        ),
+        pytest.param(
+            models(entry(", credentials: {workloadIdentity: false}", uri="s3://b/m")),
+            "line 4: models[0].credentials names 0 places; accepted: one of secretName",
+            id="an identity that is not to be used",
+        ),
+        pytest.param(
+            models(entry(", credentials: {workloadIdentity: 1}", uri="s3://b/m")),
+            "line 4: models[0].credentials.workloadIdentity is neither true nor false",
+            id="an identity by number",
+        ),
+        pytest.param(
+            models(entry(", credentials: {secretName: s, workloadIdentity: true}", uri="s3://b/m")),
+            "line 4: models[0].credentials names 2 places; accepted: one of",
+            id="a Secret and an identity",
+        ),
+        pytest.param(
+            models(
+                entry(", credentials: {workloadIdentity: true}", uri="https://h.example/m.gguf")
+            ),
+            "line 4: models[0].credentials.workloadIdentity "
+            "is for s3://, gs:// and Azure blobs; accepted: secretName",
+            id="an identity for a single file",
+        ),
+        pytest.param(
+            models(entry(", credentials: {workloadIdentity: true}", namespaces="['*']")),
+            "line 4: "
+            "models[0].namespaces gives everyone what is fetched with credentials; say "
+            "public: true, or name them",
+            id="what the agent's identity opens, for everyone",
         ),
         pytest.param(
             models(entry(", credentials: {tokenFile: /t, tokenEnv: T}")),
@@ -512,10 +542,21 @@ def test_a_token_of_the_agents_own_is_for_standalone_use(kind: str) -> None:
 
     assert read(text).models[0].credentials
     refused = f"line 4: models[0].credentials.{kind} is for standalone use"
-    assert problems(text, standalone=False) == [f"{refused}; accepted in a cluster: secretName"]
+    accepted = "secretName, workloadIdentity"
+    assert problems(text, standalone=False) == [f"{refused}; accepted in a cluster: {accepted}"]
     assert problems(models(entry(", credentials: {}")), standalone=False) == [
-        "line 4: models[0].credentials names 0 places; accepted: one of secretName"
+        f"line 4: models[0].credentials names 0 places; accepted: one of {accepted}"
     ]
+
+
+@pytest.mark.parametrize("standalone", [True, False])
+@pytest.mark.parametrize("uri", ["s3://b/m", "gs://b/m", "https://a.blob.core.windows.net/c/m"])
+def test_the_agents_own_identity_opens_what_asks_for_it(uri: str, *, standalone: bool) -> None:
+    text = models(entry(", credentials: {workloadIdentity: true}", uri=uri))
+    (model,) = read(text, standalone=standalone).models
+    assert model.credentials == Credentials(workload_identity=True)
+    (without,) = read(models(entry(uri=uri)), standalone=standalone).models
+    assert without.credentials is None
 
 
 @pytest.mark.parametrize(
