@@ -47,6 +47,16 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 REQUEST_TIMEOUT: Final[Timeout] = (3.0, 10.0)
 PAGE_SIZE: Final = 500  # objects of a list in one answer
 
+_WAY_THERE: Final = (  # of a configuration: which server, and how it is known to be the right one
+    "verify_ssl",
+    "ssl_ca_cert",
+    "ca_cert_data",
+    "assert_hostname",
+    "tls_server_name",
+    "proxy",
+    "no_proxy",
+    "proxy_headers",
+)
 _METADATA: Final = "application/json;as={kind};g=meta.k8s.io;v=v1"
 _MAX_STATUS_BYTES: Final = 64 * 1024
 _OK: Final = range(200, 300)
@@ -86,6 +96,7 @@ class KubeClient:
         configuration.keep_alive = True  # a watch is silent for a minute at a time
         self._configuration = configuration
         self._api = ApiClient(configuration)
+        self._program = program
         self._user_agent = f"{program}/{version('larder')}"
         self._token = token
 
@@ -128,6 +139,17 @@ class KubeClient:
             name = "the kubeconfig" if path is None else str(path)
             raise KubeConfigError(f"{name}: cannot be used to reach an API server") from error
         return cls(configuration, program=program)
+
+    def as_bearer(self, token: str) -> "KubeClient":
+        """The same API server, asked as whoever a token stands for; the caller closes it.
+
+        Nothing of our own credentials goes along: a client certificate would come first.
+        """
+        theirs = Configuration(host=self._configuration.host)
+        for name in _WAY_THERE:
+            setattr(theirs, name, getattr(self._configuration, name))
+        theirs.api_key = {"authorization": f"Bearer {token}"}
+        return KubeClient(theirs, program=self._program)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""

@@ -271,6 +271,31 @@ def test_in_a_cluster_the_token_is_our_own_business(tmp_path: Path, token_path: 
     client.close()
 
 
+def test_somebody_elses_token_is_sent_without_anything_of_ours(
+    server: ApiServer, token_path: Path
+) -> None:
+    ours = Configuration(host=server.host, api_key={"authorization": "Bearer ours"})
+    ours.cert_file, ours.key_file, ours.username, ours.password = "cert", "key", "user", "password"
+    ours.ssl_ca_cert, ours.tls_server_name, ours.no_proxy = "/ca", "name", "127.0.0.1"
+    account = KubeClient(Configuration(host=server.host), program="p", token=TokenFile(token_path))
+    account._configuration = ours
+    theirs = account.as_bearer("theirs")
+    server.add("a")
+    theirs.get(MAP)
+    theirs.close()
+    found = theirs._configuration
+    assert server.seen[-1].headers["authorization"] == "Bearer theirs"
+    assert server.seen[-1].headers["user-agent"].startswith("p/")
+    assert (found.cert_file, found.key_file, found.username, found.password) == (None,) * 4
+    assert (found.ssl_ca_cert, found.tls_server_name) == ("/ca", "name")
+    server.tokens = set()
+    with pytest.raises(UnauthorizedError) as caught:
+        theirs.get(MAP)
+    assert "theirs" not in str(caught.value)
+    theirs.close()
+    account.close()
+
+
 def test_outside_of_a_cluster_one_sentence_says_so(tmp_path: Path) -> None:
     with pytest.raises(KubeConfigError, match=r"^not in a cluster that can be used: "):
         KubeClient.in_cluster("larder-test", environ={})
