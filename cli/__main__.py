@@ -296,6 +296,28 @@ def plan(  # noqa: PLR0913 - an option each
     raise typer.Exit(module.plan(question, output))
 
 
+@app.command("doctor", epilog="Example: larder doctor --kubeconfig ~/.kube/config")
+def doctor(
+    *,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The way to the cluster, if not that of KUBECONFIG or kubectl's."
+        ),
+    ] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Look at a whole install: what is broken, and what to do about it.
+
+    Reads with your own rights and changes nothing; what you may not read is named. Before an
+    install it tells whether the cluster is new enough. Exit status 1 means that something is
+    broken; warnings alone are 0.
+    """
+    from cli.doctor import doctor as run  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(run(kubeconfig, output))
+
+
 def main() -> None:
     """The program. What the terminal's encoding lacks is printed as escapes."""
     for stream in (sys.stdout, sys.stderr):

@@ -11,11 +11,12 @@ from typing import Final
 import typer
 from typer.main import get_command
 
-from cli import catalog, explain, explain_live, ls, plan, verify
+from cli import catalog, doctor, explain, explain_live, ls, plan, verify
 from cli.__main__ import app
 
 EXAMPLES: Final[Mapping[str, str]] = {
     "larder catalog validate": catalog.JSON_EXAMPLE,
+    "larder doctor": doctor.JSON_EXAMPLE,
     "larder explain": explain_live.JSON_EXAMPLE,
     "larder explain --file": explain.JSON_EXAMPLE,
     "larder ls": ls.JSON_EXAMPLE,

@@ -23,6 +23,7 @@ COMMANDS = (
     ("catalog", "validate"),
     ("catalog", "schema"),
     ("demo",),
+    ("doctor",),
     ("explain",),
     ("ls",),
     ("plan",),

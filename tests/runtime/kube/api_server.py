@@ -26,17 +26,23 @@ _PATH = re.compile(
 )
 _KINDS = {
     "configmaps": "ConfigMap",
+    "daemonsets": "DaemonSet",
+    "deployments": "Deployment",
     "events": "Event",
     "inferenceservices": "InferenceService",
     "leases": "Lease",
+    "llminferenceservices": "LLMInferenceService",
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
     "namespaces": "Namespace",
     "nodes": "Node",
     "persistentvolumeclaims": "PersistentVolumeClaim",
     "persistentvolumes": "PersistentVolume",
+    "poddisruptionbudgets": "PodDisruptionBudget",
     "pods": "Pod",
     "secrets": "Secret",
     "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
     "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
 }
 
 
