@@ -70,15 +70,18 @@ class HubSource:
         return Listing(normalise(request.storage_uri), commit, files)
 
     @contextmanager
-    def fetch(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[Body]:
-        """The bytes of a file from an offset on; a signed link is asked for anew each time."""
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[Body]:
+        """A range of a file; a signed link is asked for anew each time."""
         asked = self._asked(_model_of(listing.storage_uri))
         path = quote(file.path)
         url = f"{self._endpoint}/{asked.repo_id}/resolve/{listing.revision}/{path}"
-        with self._web.get(url, range_headers(file, offset), self._secret) as answer:
+        headers = range_headers(file, offset, length)
+        with self._web.get(url, headers, self._secret) as answer:
             _refuse_other_commit(answer, listing.revision, asked)
             self._refuse_error(answer, file, asked)
-            yield checked_body(answer, file, offset)
+            yield checked_body(answer, file, offset, length)
 
     def close(self) -> None:
         """Close the connections to the hub."""

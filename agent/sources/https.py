@@ -70,12 +70,18 @@ class HttpsSource:
         return Listing(uri, listing_revision((file,)), (file,))
 
     @contextmanager
-    def fetch(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[Body]:
-        """The file's bytes from an offset on."""
-        if offset and not (file.etag or file.version):
-            raise RangeRefusedError(f"nothing tells whether {file.path!r} is still the same file")
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[Body]:
+        """A range of the file."""
+        if not (file.etag or file.version):
+            if offset:
+                raise RangeRefusedError(
+                    f"nothing tells whether {file.path!r} is still the same file"
+                )
+            length = None  # whoever wants more than this goes on reading
         url = self._url(listing.storage_uri)
-        headers = {**range_headers(file, offset)}
+        headers = {**range_headers(file, offset, length)}
         if file.version and not file.etag:
             headers["If-Unmodified-Since"] = file.version
         with self.web.get(url, headers, self._headers(url)) as answer:
@@ -84,7 +90,7 @@ class HttpsSource:
                 raise self._refusal(answer, file, self._asked(url, file.path))
             if not file.etag and _last_modified(answer) != file.version:
                 raise changed(answer, file)
-            yield checked_body(answer, file, offset)
+            yield checked_body(answer, file, offset, length)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,8 +1,8 @@
-"""What a source promises: a listing at an immutable revision, and any file of it from any byte on.
+"""What a source promises: a listing at an immutable revision, and any range of any file of it.
 
 A source raises `TransientError`s and `PermanentError`s of `larder.errors`, nothing else; their
 sentences hold no token and no query of a URL. It does not retry: whoever fetches knows how far it
-got, and asks again from there.
+got, and asks again from there. Several threads may fetch at once.
 """
 
 from contextlib import AbstractContextManager
@@ -28,7 +28,7 @@ class RangeRefusedError(SourceUnavailableError):
 
 
 class Body(Protocol):
-    """The bytes of one file, from `start` to its end."""
+    """The bytes of one file, from `start` to at least the end of the range that was asked for."""
 
     @property
     def start(self) -> int:
@@ -40,6 +40,9 @@ class Body(Protocol):
         Raises `SourceUnavailableError` when the connection breaks or falls silent.
         """
 
+    def abort(self) -> None:
+        """From any thread, at any time: whoever reads gets no more bytes, and gets that soon."""
+
 
 class Source(Protocol):
     """One place that models are fetched from."""
@@ -48,9 +51,9 @@ class Source(Protocol):
         """Every file that a fill is to fetch, checked to be a tree that a slot may hold."""
 
     def fetch(
-        self, listing: Listing, file: RemoteFile, offset: int = 0
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
     ) -> AbstractContextManager[Body]:
-        """The bytes of a file of a listing, from an offset below its size on.
+        """So many bytes of a file of a listing from an offset below its size on; None: all.
 
         Raises also `RangeRefusedError`, and `SourceDriftedError` for a file that is not as listed.
         """

@@ -113,16 +113,18 @@ class ObjectSource:
         return Listing(normalise(request.storage_uri), listing_revision(files), files)
 
     @contextmanager
-    def fetch(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator[Body]:
-        """The object's bytes from an offset on."""
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[Body]:
+        """A range of the object."""
         del listing  # the store is already that of its URI
-        headers = range_headers(file, offset)
+        headers = range_headers(file, offset, length)
         with self.store.get(file, self._key(file), headers) as answer:
             refuse_range(answer, file)
             if not answer.is_success:
                 error = self.store.refusal(answer, repr(file.path))
                 raise changed(answer, file) if isinstance(error, ModelNotFoundError) else error
-            yield checked_body(answer, file, offset)
+            yield checked_body(answer, file, offset, length)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The answer to a GET of a file from an offset on, held against what was listed.
+"""The answer to a GET of a range of a file, held against what was listed.
 
 Every source over HTTP asks with `range_headers` and takes only what `checked_body` lets through:
 bytes of the very version that was listed, unencoded, from the byte that was asked for or from the
@@ -35,18 +35,26 @@ class RangeBody:
         """Fill the buffer as far as bytes come."""
         return self.answer.readinto(buffer)
 
+    def abort(self) -> None:
+        """End the connection."""
+        self.answer.abort()
 
-def range_headers(file: RemoteFile, offset: int) -> Mapping[str, str]:
-    """What to ask for a file from an offset on, in the version that was listed."""
+
+def range_headers(file: RemoteFile, offset: int, length: int | None = None) -> Mapping[str, str]:
+    """What to ask for a range of a file, in the version that was listed."""
     headers = dict(PLAIN)
-    if offset:
+    if length is not None:
+        headers["Range"] = f"bytes={offset}-{offset + length - 1}"
+    elif offset:
         headers["Range"] = f"bytes={offset}-"
     if file.etag and not file.etag.startswith("W/"):
         headers["If-Match"] = file.etag
     return headers
 
 
-def checked_body(answer: Answer, file: RemoteFile, offset: int) -> RangeBody:
+def checked_body(
+    answer: Answer, file: RemoteFile, offset: int, length: int | None = None
+) -> RangeBody:
     """A successful answer's body. Raises for one that is not of the file as it was listed."""
     host = answer.origin.host
     encoding = answer.header("Content-Encoding") or "identity"
@@ -60,7 +68,8 @@ def checked_body(answer: Answer, file: RemoteFile, offset: int) -> RangeBody:
         _refuse_longer(answer, file)
         return RangeBody(0, answer)
     said = answer.header("Content-Range") or ""
-    wanted = f"bytes {offset}-{file.size_bytes - 1}/{file.size_bytes}"
+    end = file.size_bytes if length is None else offset + length
+    wanted = f"bytes {offset}-{end - 1}/{file.size_bytes}"
     if said != wanted:
         _refuse_other_size(answer, file)
         raise SourceUnavailableError(

@@ -2,7 +2,8 @@
 
 The standard library, because it is fast: a `readinto` loop moves two to four times the bytes of
 the hub's own client for the same CPU (library facts A3). What it does not do by itself is here:
-proxies of the environment, redirects, one kept-alive connection an origin, timeouts.
+proxies of the environment, redirects, connections that are kept alive, timeouts. Several threads
+may ask at once: a connection is whose request is on it.
 
 Secret headers are sent to the first URL's origin (scheme, host and port), never to another, and
 once a redirect led elsewhere not again. A redirect from https to http is refused.
@@ -10,6 +11,7 @@ once a redirect led elsewhere not again. A redirect from https to http is refuse
 
 import http.client
 import re
+import socket
 import ssl
 import string
 from base64 import b64encode
@@ -99,9 +101,14 @@ def origin_of(url: str) -> Origin:
 class Answer:
     """A response whose body is still to be read; `hops` are the headers of redirects before it."""
 
-    response: http.client.HTTPResponse
+    sent: "_Sent"
     origin: Origin
     hops: tuple[http.client.HTTPMessage, ...] = ()
+
+    @property
+    def response(self) -> http.client.HTTPResponse:
+        """The response as the library has it."""
+        return self.sent.response
 
     @property
     def status(self) -> int:
@@ -141,6 +148,11 @@ class Answer:
         except _NETWORK_ERRORS as error:
             raise unreachable(self.origin.host, error) from error
 
+    def abort(self) -> None:
+        """Break the connection under whoever reads."""
+        with suppress(OSError):  # it is broken already
+            socket.socket.shutdown(self.sent.sock, socket.SHUT_RDWR)  # TLS's own would wait
+
 
 class _PlainConnection(http.client.HTTPConnection):
     """A connection with one timeout to come into being and another to be silent."""
@@ -169,7 +181,7 @@ class _TlsConnection(http.client.HTTPSConnection):
 
 
 class Web:
-    """Asks, one request at a time, keeping a connection to each origin."""
+    """Asks, each request on a connection of its own, and keeps those that are free again."""
 
     def __init__(
         self,
@@ -178,7 +190,7 @@ class Web:
     ) -> None:
         self.timeouts = timeouts
         self.network = network
-        self._connections: dict[Origin, http.client.HTTPConnection] = {}
+        self._free: dict[Origin, list[http.client.HTTPConnection]] = {}
 
     @contextmanager
     def get(
@@ -217,9 +229,9 @@ class Web:
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in self._connections.values():
+        for connection in [c for free in self._free.values() for c in free]:
             connection.close()
-        self._connections.clear()
+        self._free.clear()
 
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], secret: Mapping[str, str]
@@ -228,18 +240,17 @@ class Web:
         hops: list[http.client.HTTPMessage] = []
         for _ in range(MAX_REDIRECTS + 1):
             asked = _Request(method, _target(url), {**headers, **secret})
-            response = self._request(origin, asked)
-            answer = Answer(response, origin, tuple(hops))
-            location = response.headers.get("Location")
-            if response.status not in _REDIRECTS or location is None:
+            answer = Answer(self._request(origin, asked), origin, tuple(hops))
+            location = answer.header("Location")
+            if answer.status not in _REDIRECTS or location is None:
                 return answer
-            hops.append(response.headers)
+            hops.append(answer.response.headers)
             self._end(answer)
             url, origin = _redirected(url, origin, location)
             secret = secret if origin == first else NO_HEADERS
         raise SourceUnavailableError(f"{first.host} redirects more than {MAX_REDIRECTS} times")
 
-    def _request(self, origin: Origin, asked: "_Request") -> http.client.HTTPResponse:
+    def _request(self, origin: Origin, asked: "_Request") -> "_Sent":
         proxy = _proxy_for(origin, self.network)
         headers = {"Host": origin.netloc, **asked.headers}
         target = asked.target
@@ -247,28 +258,12 @@ class Web:
             target = f"http://{origin.netloc}{target}"
             headers |= proxy.headers
         sent = _Request(asked.method, target, headers, asked.body)
-        kept = self._connections.pop(origin, None)
         try:
-            if kept is not None:
-                try:
-                    return self._send(kept, origin, sent)
-                except _STALE_ERRORS:
-                    pass  # the server ended it while it was idle
-            return self._send(self._connection(origin, proxy), origin, sent)
+            with suppress(IndexError, *_STALE_ERRORS):  # the server ended it while it was idle
+                return _send(self._free.setdefault(origin, []).pop(), sent)
+            return _send(self._connection(origin, proxy), sent)
         except _NETWORK_ERRORS as error:
             raise unreachable(origin.host, error) from error
-
-    def _send(
-        self, connection: http.client.HTTPConnection, origin: Origin, sent: "_Request"
-    ) -> http.client.HTTPResponse:
-        try:
-            connection.request(sent.method, sent.target, sent.body, sent.headers)
-            response = connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
-        self._connections[origin] = connection
-        return response
 
     def _connection(self, origin: Origin, proxy: "_Proxy | None") -> http.client.HTTPConnection:
         host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
@@ -291,8 +286,20 @@ class Web:
                 response.read(_DRAINED_MAX_BYTES)
         is_read = response.isclosed() and not response.length
         response.close()
-        if not is_read and (connection := self._connections.pop(answer.origin, None)):
-            connection.close()
+        if is_read:
+            self._free.setdefault(answer.origin, []).append(answer.sent.connection)
+        else:
+            answer.sent.connection.close()
+
+
+def _send(connection: http.client.HTTPConnection, asked: "_Request") -> "_Sent":
+    try:
+        connection.request(asked.method, asked.target, asked.body, asked.headers)
+        sock = connection.sock  # of a connection that ends with this answer it is gone below
+        return _Sent(connection, sock, connection.getresponse())
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _target(url: str) -> str:
@@ -322,6 +329,15 @@ class _Request:
     target: str
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request that was answered, and what it went over."""
+
+    connection: http.client.HTTPConnection
+    sock: socket.socket
+    response: http.client.HTTPResponse
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,12 @@ class MemorySource:
         raise AssertionError(request)
 
     @contextmanager
-    def fetch(self, listing: Listing, file: RemoteFile, offset: int = 0) -> Iterator["MemoryBody"]:
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator["MemoryBody"]:
         assert listing == self.listing
         assert 0 <= offset < file.size_bytes
+        assert length is None or 0 < length <= file.size_bytes - offset
         yield MemoryBody(self, self.files[file.path], offset)
 
 
@@ -94,3 +97,6 @@ class MemoryBody:
         self._left -= len(chunk)
         self._source.served_bytes += len(chunk)
         return len(chunk)
+
+    def abort(self) -> None:
+        self._left = 0

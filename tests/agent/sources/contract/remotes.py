@@ -237,11 +237,18 @@ class Remote:
     def request(self) -> SourceRequest:
         return SourceRequest(self.server.storage_uri, self.server.revision)
 
-    def fetched(self, source: Source, listing: Listing, path: str = BIG, offset: int = 0) -> bytes:
+    def fetched(
+        self,
+        source: Source,
+        listing: Listing,
+        path: str = BIG,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> bytes:
         """Everything that a body gives."""
         file = next(file for file in listing.files if file.path == path)
         content, buffer = b"", memoryview(bytearray(50_000))
-        with source.fetch(listing, file, offset) as body:
+        with source.fetch(listing, file, offset, length) as body:
             assert body.start in {0, offset}
             while count := body.readinto(buffer):
                 content += buffer[:count]

@@ -4,6 +4,7 @@ What can go wrong between a source and its server is done by the proxy before it
 """
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,39 @@ def test_a_file_is_fetched_from_an_offset_on(remote: Remote, offset: int) -> Non
         assert remote.fetched(source, listing, offset=offset) == CONTENT[offset:]
     (asked,) = [a for a in remote.proxy.requests if remote.server.fetches(a) and a.method == "GET"]
     assert asked.headers.get("Range") == (f"bytes={offset}-" if offset else None)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 100_000])
+def test_a_range_of_a_file_is_fetched(remote: Remote, offset: int) -> None:
+    listing = listed(remote)
+    with remote.source() as source:
+        assert remote.fetched(source, listing, offset=offset, length=500) == CONTENT[offset:][:500]
+    (asked,) = [a for a in remote.proxy.requests if remote.server.fetches(a) and a.method == "GET"]
+    assert asked.headers.get("Range") == f"bytes={offset}-{offset + 499}"
+
+
+def test_ranges_of_a_file_are_fetched_by_several_threads(remote: Remote) -> None:
+    listing, step = listed(remote), len(CONTENT) // 16
+    with remote.source() as source, ThreadPoolExecutor(4) as pool:
+
+        def fetch(offset: int) -> bytes:
+            return remote.fetched(source, listing, offset=offset, length=step)
+
+        assert b"".join(pool.map(fetch, range(0, len(CONTENT), step))) == CONTENT
+
+
+def test_a_body_that_is_aborted_ends_for_whoever_reads_it(remote: Remote) -> None:
+    listing = listed(remote)
+    remote.proxy.faults.append(Fault(Stall(1000), remote.server.fetches))
+    with remote.source() as source, source.fetch(listing, listing.files[0]) as body:
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(body.readinto, memoryview(bytearray(len(CONTENT))))
+            body.abort()
+        try:
+            assert read.result() <= 1000
+        except SourceUnavailableError as error:
+            assert "not answer in time" not in str(error)
+        body.abort()  # again is nothing
 
 
 def test_a_listing_that_was_written_down_is_as_good(remote: Remote) -> None:
