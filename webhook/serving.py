@@ -3,8 +3,13 @@
 uvicorn with httptools and uvloop (h11 costs 1.7 times the CPU of a request). Connections are kept:
 the API server calls seldom, and a handshake costs more than an answer. Signals are not uvicorn's
 here: readiness fails first, then the listener closes.
+
+Anybody on the pod network may connect, and uvicorn bounds neither what stands around a body, nor
+the requests that wait for one another (one connection could fill the memory within seconds), nor
+how long a request may take to come. Each has its bound here.
 """
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -14,13 +19,73 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_HEAD_BYTES: Final = 64 * 1024  # of all that is no body; an API server's head has a few hundred
+REQUEST_SECONDS: Final = 10.0  # for one to come whole; the API server gives up after 5 at most
 KEEP_ALIVE_SECONDS: Final = 120
 GRACE_SECONDS: Final = 10  # for requests in flight; the API server gives up after 3
 
 
 class ServingError(ValueError):
     """What was asked for cannot be served; `str()` is one clause."""
+
+
+class PipelinedRequestError(ValueError):
+    """A request that came before the one before it was answered, as no client of ours sends it."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's protocol: what goes beyond a bound gets 400, what takes too long no answer."""
+
+    _head_bytes = 0
+    _too_slow: asyncio.TimerHandle | None = None
+
+    def connection_made(  # type: ignore[override]  # narrowed as uvicorn does
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._await_nothing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, as long as what is no body stays small."""
+        self._head_bytes += len(data)
+        self._await_request()
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The request is too large; accepted: {MAX_HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Refuse a request that does not wait for its turn."""
+        if self.cycle and not self.cycle.response_complete:
+            raise PipelinedRequestError
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        """Bodies are bounded by who reads them."""
+        self._head_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        self._head_bytes = 0
+        self._await_nothing()
+        super().on_message_complete()
+
+    def _await_request(self) -> None:
+        if self._too_slow is None:
+            self._too_slow = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _await_nothing(self) -> None:
+        if self._too_slow is not None:
+            self._too_slow.cancel()
+            self._too_slow = None
 
 
 class Server(uvicorn.Server):
@@ -47,7 +112,8 @@ def server_config(app: FastAPI, context: ssl.SSLContext) -> uvicorn.Config:
     """How the application is served."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
+        ws="none",
         loop="uvloop",
         lifespan="off",
         access_log=False,

@@ -11,7 +11,7 @@ from runtime.settings import read_settings
 from webhook.certificate_files import CertificateFiles
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
-from webhook.serving import ServingError, open_listener, server_config
+from webhook.serving import BoundedHttp, ServingError, open_listener, server_config
 from webhook.settings import PROGRAM, Settings
 
 NEEDED = ("--catalog", "c.yaml", "--tls-cert", "t.crt", "--tls-key", "t.key")
@@ -129,7 +129,7 @@ def test_a_taken_port_is_refused() -> None:
 def test_requests_are_parsed_by_httptools_on_uvloop() -> None:
     config = server_config(lambda: None, ServingCertificate().context)  # type: ignore[arg-type] - never called
     config.load()
-    assert config.http_protocol_class.__name__ == "HttpToolsProtocol"
+    assert config.http_protocol_class is BoundedHttp
     factory = config.get_loop_factory()
     assert factory
     assert factory.__module__.startswith("uvloop")
