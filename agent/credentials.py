@@ -2,10 +2,19 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, NO_SECRET, Secret
+from agent.sources.secret import (
+    HF_TOKEN,
+    HTTPS_HEADERS,
+    HTTPS_HOST,
+    IDENTITIES,
+    IDENTITY_PLACES,
+    NO_SECRET,
+    Secret,
+)
 from larder.catalog import ModelEntry
 from larder.errors import AccessDeniedError
 from larder.storage_uri import host_of, is_tree, scheme_of
@@ -32,6 +41,8 @@ class LocalSecrets:
         credentials = entry.credentials
         if credentials is None:
             return NO_SECRET
+        if credentials.workload_identity:
+            return agent_identity(entry, os.environ)
         if credentials.token_env:
             place = f"variable {credentials.token_env}"
             text = os.environ.get(credentials.token_env)
@@ -46,6 +57,23 @@ class LocalSecrets:
                 f" accepted: {_accepted(entry.storage_uri)}"
             )
         return secret
+
+
+def agent_identity(entry: ModelEntry, variables: Mapping[str, str]) -> Secret:
+    """What the agent is at the cloud of an entry that wants that used.
+
+    Raises `AccessDeniedError` if it is nothing there.
+    """
+    ways = IDENTITIES[scheme_of(entry.storage_uri)]
+    for way in ways:
+        if all(variables.get(name) for name in way):
+            names = (*way, *IDENTITY_PLACES)
+            return Secret(identity={n: variables[n] for n in names if variables.get(n)})
+    accepted = ", or ".join(" and ".join(way) for way in ways)
+    raise AccessDeniedError(
+        f"model {entry.name!r}: credentials: the agent has no identity for its source;"
+        f" accepted: the variables {accepted}"
+    )
 
 
 def _secret(entry: ModelEntry, text: str) -> Secret:

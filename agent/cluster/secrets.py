@@ -5,9 +5,11 @@ by the next try: what is wrong with one is tried again after seconds, later afte
 """
 
 import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from agent.credentials import agent_identity
 from agent.sources.secret import ANNOTATIONS, NO_SECRET, Secret
 from larder.catalog import ModelEntry
 from larder.contract import CREDENTIALS_NAMESPACE, FillFailure
@@ -24,12 +26,14 @@ class ClusterSecrets:
         self._client = client
 
     def secret_of(self, entry: ModelEntry) -> Secret:
-        """What the Secret of an entry holds; nothing, if it names none.
+        """What the Secret of an entry holds; the agent's identity, if it wants that; or nothing.
 
         Raises a `TransientError` for a Secret that is missing, forbidden, or lacks a key, and
-        while the API server is away; `AccessDeniedError` for a name that no Secret can have. No
-        sentence holds a secret.
+        while the API server is away; `AccessDeniedError` for a name that no Secret can have and
+        an identity that the agent lacks. No sentence holds a secret.
         """
+        if entry.credentials is not None and entry.credentials.workload_identity:
+            return agent_identity(entry, os.environ)
         if entry.credentials is None or not entry.credentials.secret_name:
             return NO_SECRET
         name = entry.credentials.secret_name

@@ -5,7 +5,8 @@ by it, so that a new upload is not found rather than mixed in. What proves them 
 CRC-32C of an object that was composed from parts.
 
 The Secret has KServe's key `gcloud-application-credentials.json`, a service account's; without it
-requests are anonymous. A service account proves itself with a JWT that it signs (RFC 7523).
+requests are anonymous, or with the agent's own identity. A service account proves itself with a JWT
+that it signs (RFC 7523).
 """
 
 import base64
@@ -20,8 +21,9 @@ from agent.sources.objects import MD5_BYTES, Page, StoredObject, hex_of, listed_
 from agent.sources.ranges import PLAIN, changed
 from agent.sources.refusals import Asked, refusal
 from agent.sources.secret import Secret
-from agent.sources.tokens import access_token
+from agent.sources.tokens import USUAL_SECONDS, Loan, read_token
 from agent.sources.web import NO_HEADERS, Answer, Web, origin_of
+from agent.sources.workload_identity import google_token
 from larder.errors import AccessDeniedError, FillError, SourceDriftedError, SourceUnavailableError
 from runtime.clock import Clock
 
@@ -30,7 +32,6 @@ _TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - an add
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_only"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _FIELDS: Final = "nextPageToken,items(name,size,generation,md5Hash,crc32c,contentEncoding)"
-_TOKEN_SECONDS: Final = 3600
 _PAGE_MAX_BYTES: Final = 16 * 1024 * 1024
 _CRC32C_BYTES: Final = 4
 
@@ -39,24 +40,28 @@ class GcsAccess:
     """What a Secret opens, asked for when it is first needed."""
 
     def __init__(self, secret: Secret, clock: Clock, web: Web) -> None:
-        self.has_secret = KEY_FILE in secret.data
         self.clock = clock
         self._secret = secret
         self._web = web
-        self._headers: Mapping[str, str] | None = None
+        self._token: Loan[str] | None = None
+        if secret.identity is not None:
+            self._token = google_token(secret.identity, web, clock)
+        elif KEY_FILE in secret.data:
+            self._token = Loan(self._lent_to_account, clock)
+        self.has_secret = self._token is not None
 
     def headers(self) -> Mapping[str, str]:
         """The secret headers of a request. Raises `FillError`s."""
-        if self._headers is None:
-            self._headers = NO_HEADERS
-            if self.has_secret:
-                url, fields = self._grant(int(self.clock.now()))
-                token = access_token(url, fields, self._web, self.clock)
-                self._headers = {"Authorization": f"Bearer {token}"}
-        return self._headers
+        return {"Authorization": f"Bearer {self._token.taken()}"} if self._token else NO_HEADERS
+
+    def _lent_to_account(self) -> tuple[str, float]:
+        """The token that a service account is given for a claim signed with its key."""
+        url, fields = self._grant(int(self.clock.now()))
+        with self._web.post(url, fields) as answer:
+            return read_token(answer, self.clock)
 
     def _grant(self, now: int) -> tuple[str, Mapping[str, str]]:
-        """Where a token is asked for, and with what: a claim signed with the account's key."""
+        """Where a token is asked for, and with what."""
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 10 MiB
         from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
@@ -70,7 +75,7 @@ class GcsAccess:
             raise _no_account() from error
         if not isinstance(key, rsa.RSAPrivateKey):
             raise _no_account()
-        expiry = {"iat": now, "exp": now + _TOKEN_SECONDS}
+        expiry = {"iat": now, "exp": now + USUAL_SECONDS}
         claim = {"iss": email, "scope": _SCOPE, "aud": url, **expiry}
         words = (_web_safe(json.dumps(w).encode()) for w in ({"alg": "RS256", "typ": "JWT"}, claim))
         signed = b".".join(words)

@@ -9,7 +9,8 @@ from typing import Final
 
 from agent.sources.objects import MAX_DESCRIBED, MAX_OBJECTS
 from agent.sources.schemes import SCHEMES, Scheme
-from larder.storage_uri import ARCHIVES
+from agent.sources.secret import IDENTITIES
+from larder.storage_uri import ARCHIVES, scheme_of
 
 _PAGE: Final = """\
 # Sources
@@ -55,6 +56,23 @@ Azure, not in Google Cloud Storage. `allowPatterns` and `ignorePatterns` choose 
 
 {sources}
 
+## The agent's own identity
+
+`credentials: {{workloadIdentity: true}}` opens an object store with what the agent's pod is at its
+cloud. An entry without it is never given that; one with it has credentials, so that for everyone
+(`namespaces: ["*"]`) it says `public: true`. Found by the variables that the cloud sets in the pod:
+
+| URI | variables |
+|---|---|
+{identities}
+
+Tokens of the kubelet are read from their file whenever they are shown. What is lent for them is
+asked for again five minutes before its end, so that a fill may last longer. `AWS_ENDPOINT_URL_STS`,
+`AZURE_AUTHORITY_HOST` and `GCE_METADATA_HOST` name other places. Whoever edits the catalog chooses
+what is read with it: let it read the models and nothing else. On GKE without Workload Identity
+Federation the metadata server lends what the node is. Tried against moto's STS and servers of the
+tests' own, not against a cloud.
+
 ## Ways out
 
 `network.proxy` and `network.caBundle` of the catalog hold for every source, and for the tokens that
@@ -78,12 +96,26 @@ def reference() -> str:
         sources="\n".join(
             f"**`{s.uri}`** {s.note.format(described=MAX_DESCRIBED)}\n" for s in SCHEMES
         ).strip(),
+        identities="\n".join(_identity_row(scheme) for scheme in SCHEMES if _ways(scheme)),
     )
+
+
+def _ways(scheme: Scheme) -> tuple[tuple[str, ...], ...]:
+    """The variables by which the agent's own identity may open a scheme."""
+    is_single_file = scheme.uri.startswith("https://HOST/")
+    return () if is_single_file else IDENTITIES.get(scheme_of(scheme.uri), ())
+
+
+def _identity_row(scheme: Scheme) -> str:
+    ways = (" and ".join(f"`{name}`" for name in way) for way in _ways(scheme))
+    said = "; or ".join(way or "none: GKE's metadata server is where it always is" for way in ways)
+    return f"| `{scheme.uri}` | {said} |"
 
 
 def _row(scheme: Scheme) -> str:
     digests = " or ".join(scheme.digests.values()) or "none: trust on first use"
     keys = ", ".join(f"`{key}`" for key in scheme.keys)
+    keys += "; or the agent's own identity" if _ways(scheme) else ""
     resume = "yes" if scheme.resumes else "no"
     parallel = "yes" if scheme.is_parallel else "no"
     return f"| `{scheme.uri}` | {digests} | {scheme.revision} | {resume} | {parallel} | {keys} |"

@@ -3,7 +3,8 @@
 The Secret's keys are `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (or `awsAccessKeyID` and
 `awsSecretAccessKey`), and `AWS_SESSION_TOKEN`; its annotations `s3-endpoint`, `s3-usehttps`,
 `s3-region`, `s3-useanoncredential`, `s3-usevirtualbucket`, `s3-verifyssl`. An endpoint that the
-catalog names goes before the Secret's. Without keys, requests are not signed.
+catalog names goes before the Secret's. Without keys, neither the Secret's nor lent ones, requests
+are not signed.
 
 Signatures are AWS's version 4, in the Authorization header, of a body that is empty
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
@@ -19,6 +20,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from agent.sources.secret import Secret
+from agent.sources.tokens import Loan
 from agent.sources.web import origin_of
 from larder.errors import AccessDeniedError
 from larder.storage_uri import DEFAULT_ENDPOINTS, endpoint_fault
@@ -47,7 +49,7 @@ class S3Access:
     endpoint: str
     region: str
     is_virtual: bool
-    keys: Keys | None = None
+    keys: Keys | Loan[Keys] | None = None
 
     @property
     def is_aws(self) -> bool:
@@ -78,12 +80,13 @@ class S3Access:
         self, method: str, url: str, headers: Mapping[str, str], now: float
     ) -> Mapping[str, str]:
         """The headers that make a request ours: those given, and the signature over them."""
-        if self.keys is None:
+        keys = self.keys.taken() if isinstance(self.keys, Loan) else self.keys
+        if keys is None:
             return headers
         date = f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y%m%dT%H%M%SZ}"
         sent = {**headers, "x-amz-content-sha256": _NO_BODY, "x-amz-date": date}
-        if self.keys.session_token:
-            sent["x-amz-security-token"] = self.keys.session_token
+        if keys.session_token:
+            sent["x-amz-security-token"] = keys.session_token
         canonical = {"host": origin_of(url).netloc, **{n.lower(): v for n, v in sent.items()}}
         names = sorted(canonical)
         parts = urlsplit(url)
@@ -93,28 +96,34 @@ class S3Access:
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         hashed = hashlib.sha256("\n".join(request).encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashed}"
-        key = f"AWS4{self.keys.secret_key}".encode()
+        key = f"AWS4{keys.secret_key}".encode()
         for word in scope.split("/"):
             key = hmac.digest(key, word.encode(), "sha256")
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         sent["Authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self.keys.access_key}/{scope},"
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope},"
             f"SignedHeaders={';'.join(names)},Signature={signature}"
         )
         return sent
 
 
-def s3_access(bucket: str, endpoint: str, secret: Secret) -> S3Access:
-    """How a bucket is reached. Raises `AccessDeniedError` for a Secret that cannot be used."""
+def s3_access(
+    bucket: str, endpoint: str, secret: Secret, lent: Loan[Keys] | None = None
+) -> S3Access:
+    """How a bucket is reached, with the Secret's keys, or those that are lent to the agent.
+
+    Raises `AccessDeniedError` for a Secret that cannot be used.
+    """
     said = secret.annotations
     if endpoint in {"", DEFAULT_ENDPOINTS["s3"]}:
         endpoint = _endpoint(said)
     region = said.get("s3-region") or secret.line("AWS_DEFAULT_REGION", "AWS_REGION")
+    region = region or (secret.identity or {}).get("AWS_REGION")
     if region and not _REGION.fullmatch(region):
         raise AccessDeniedError("the credentials' annotation s3-region names no region")
     # A wildcard certificate holds for one label, so that a bucket with dots stays in the path.
     is_virtual = "." not in bucket if not endpoint else _is_on(said.get("s3-usevirtualbucket"))
-    keys = None if _is_on(said.get("s3-useanoncredential")) else _keys(secret)
+    keys = None if _is_on(said.get("s3-useanoncredential")) else lent or _keys(secret)
     return S3Access(bucket, endpoint.rstrip("/"), region or DEFAULT_REGION, is_virtual, keys)
 
 

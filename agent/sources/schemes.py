@@ -16,6 +16,7 @@ from agent.sources.s3 import S3Store
 from agent.sources.s3_access import s3_access, verifies_tls
 from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
 from agent.sources.web import Web
+from agent.sources.workload_identity import aws_keys
 from larder.contract import FillFailure
 from larder.errors import PermanentError
 from larder.storage_uri import is_tree, normalise, scheme_of
@@ -118,7 +119,9 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
             web = reach.web
             web.network = replace(web.network, verifies=verifies_tls(reach.secret))
             bucket, _, prefix = normalise(storage_uri).removeprefix("s3://").partition("/")
-            bucket_access = s3_access(bucket, reach.endpoint, reach.secret)
+            identity = reach.secret.identity
+            lent = aws_keys(identity, web, reach.clock) if identity is not None else None
+            bucket_access = s3_access(bucket, reach.endpoint, reach.secret, lent)
             return ObjectSource(S3Store(bucket_access, prefix, reach.clock, web))
         case "gs":
             bucket, _, prefix = normalise(storage_uri).removeprefix("gs://").partition("/")

@@ -2,7 +2,8 @@
 
 Keys and annotations are KServe's, so that the Secret which an initializer would have been given
 serves here unchanged. Each source reads its own keys and ignores the others. Values of `data` are
-never shown; annotations are settings, not secrets.
+never shown; annotations are settings, not secrets. `identity` are the variables of the agent that
+say what it is at its cloud, for entries that want that used: places of tokens, no token.
 """
 
 import re
@@ -16,6 +17,20 @@ HF_TOKEN: Final = "HF_TOKEN"  # noqa: S105 - a key's name
 HTTPS_HOST: Final = "https-host"
 HTTPS_HEADERS: Final = "headers"
 ANNOTATIONS: Final = "serving.kserve.io/"
+IDENTITIES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "s3": (
+        ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+    ),
+    "gs": ((),),  # the metadata server is where it always is
+    "https": (("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),),
+}
+"""By scheme, the variables of the agent that say what it is at its cloud: one line of them."""
+IDENTITY_PLACES: Final = (
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_STS"),
+    *("GCE_METADATA_HOST", "AZURE_AUTHORITY_HOST"),
+)
+"""Variables that say where that is shown."""
 _NEEDED: Final = {"hf": (HF_TOKEN,), "https": (HTTPS_HOST, HTTPS_HEADERS)}
 _WORD: Final = re.compile(r"[^\s\"',:;{}]{8,}")  # shorter ones would mask ordinary speech
 
@@ -26,6 +41,7 @@ class Secret:
 
     data: Mapping[str, str] = field(default_factory=dict, repr=False)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, str] | None = None
 
     def line(self, *names: str) -> str | None:
         """The first of these keys that holds one line of printable ASCII, or None."""

@@ -38,6 +38,8 @@ _DRAINED_MAX_BYTES: Final = 64 * 1024  # a longer body of an error or redirect e
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 _STALE_ERRORS: Final = (ConnectionError, http.client.BadStatusLine)
+_NODE_HOSTS: Final = frozenset({"metadata.google.internal", "169.254.170.23", "fd00:ec2::23"})
+"""Who tells a pod what it is at its cloud: on its own node, where no proxy leads."""
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _RATE_LIMIT_RESET = re.compile(r";\s*t=(\d{1,9})")
 
@@ -353,7 +355,7 @@ def _proxy_for(origin: Origin, network: Network) -> _Proxy | None:
     Raises `SourceUnavailableError`.
     """
     text = network.proxy or getproxies().get(origin.scheme)
-    if not text or proxy_bypass(origin.netloc):
+    if not text or origin.host in _NODE_HOSTS or proxy_bypass(origin.netloc):
         return None
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")

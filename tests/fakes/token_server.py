@@ -1,4 +1,4 @@
-"""An authority that gives access tokens for forms, as OAuth 2.0's do."""
+"""An authority that gives access tokens, as OAuth 2.0's do, for forms or to whoever asks."""
 
 import json
 import threading
@@ -8,13 +8,17 @@ from urllib.parse import parse_qsl
 
 
 class TokenServer:
-    """Answers every form with `status` and `answer`; `forms` is what came, with their paths."""
+    """Answers everybody with `status` and `answer`.
+
+    `forms` is what came, with their paths; `asked` are paths and headers of GETs.
+    """
 
     def __init__(self, token: str) -> None:
         self.status = 200
         self.answer = json.dumps({"access_token": token, "expires_in": 3599}).encode()
         self.headers: dict[str, str] = {}
         self.forms: list[tuple[str, dict[str, str]]] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.tokens = self
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -41,6 +45,14 @@ class _Handler(BaseHTTPRequestHandler):
         said = self.server.tokens
         form = self.rfile.read(int(self.headers["Content-Length"])).decode()
         said.forms.append((self.path, dict(parse_qsl(form))))
+        self._answer(said)
+
+    def do_GET(self) -> None:
+        said = self.server.tokens
+        said.asked.append((self.path, dict(self.headers.items())))
+        self._answer(said)
+
+    def _answer(self, said: TokenServer) -> None:
         self.send_response(said.status)
         for name, value in said.headers.items():
             self.send_header(name, value)

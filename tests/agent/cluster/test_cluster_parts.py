@@ -250,6 +250,20 @@ def test_a_token_is_read_from_its_secret(server: ApiServer, client: KubeClient) 
     assert secrets.secret_of(entry("hf")).line(HF_TOKEN) == "hf_abc"
 
 
+def test_the_agents_own_identity_is_given_to_entries_that_ask_for_it_alone(
+    server: ApiServer, client: KubeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:x")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
+    bucket = entry(None).model_copy(update={"storage_uri": "s3://b/m"})
+    secrets = ClusterSecrets(client)
+    assert secrets.secret_of(bucket) == NO_SECRET
+    asking = bucket.model_copy(update={"credentials": Credentials(workload_identity=True)})
+    identity = secrets.secret_of(asking).identity or {}
+    assert identity["AWS_WEB_IDENTITY_TOKEN_FILE"] == "/token"  # noqa: S105 - a file's name
+    assert not server.seen
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
