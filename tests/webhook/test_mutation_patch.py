@@ -59,6 +59,7 @@ def test_an_operation_does_what_the_library_does(operation: Operation) -> None:
         pytest.param(Operation("add", "/a/b/x", 1), id="an index that is no number"),
         pytest.param(Operation("add", "/a/b/5/x", 1), id="add below an item that is not there"),
         pytest.param(Operation("add", "/x~1y/z", 1), id="add below a number"),
+        pytest.param(Operation("add", "/x~1y/z/w", 1), id="add deep below a number"),
         pytest.param(Operation("test", "/a/b/0", 2), id="test another value"),
         pytest.param(Operation("test", "", {}), id="test another document"),
         pytest.param(Operation("test", "/none", None), id="test what is not there"),
@@ -76,6 +77,20 @@ def test_what_does_not_change_is_shared() -> None:
     after: Any = apply_patch(DOCUMENT, [Operation("add", "/a/new", 1)])
     assert after["a"]["b"] is DOCUMENT["a"]["b"]
     assert after["a"] is not DOCUMENT["a"]
+
+
+def test_operations_build_on_each_other_and_stay_as_they_are() -> None:
+    added: Any = {"list": []}
+    operations = [
+        Operation("add", "/a/new", added),
+        Operation("add", "/a/new/list/-", 1),
+        Operation("add", "/again", added),
+        Operation("remove", "/a/b"),
+    ]
+    after: Any = apply_patch(DOCUMENT, operations)
+    assert (after["a"], after["again"]) == ({"new": {"list": [1]}}, {"list": []})
+    assert added == {"list": []}
+    assert "b" in DOCUMENT["a"]
 
 
 @given(st.lists(st.text()))

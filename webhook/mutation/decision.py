@@ -6,6 +6,7 @@ is a fault of Larder's (`InternalError`) unless the pod had it already, and the 
 """
 
 from dataclasses import replace
+from functools import cache, partial
 
 from larder.contract import MODE_LABEL, DecisionReason
 from larder.matching import CatalogIndex, Match
@@ -74,12 +75,12 @@ def _change(
     pod: Pod, initializer: Initializer, uris: tuple[UriOutcome, ...], view: View
 ) -> Change | Refusal:
     """What is done to a pod of which some URIs have an entry, or why nothing is."""
-    matched = tuple(
-        Served(download, uri.outcome)
+    matched = [
+        Served(download, uri.outcome, slot_volume(uri.outcome.entry, view))
         for download, uri in zip(initializer.downloads, uris, strict=True)
         if isinstance(uri.outcome, Match)
-    )
-    served = tuple(s for s in matched if slot_volume(s.match.entry, view))
+    ]
+    served = tuple([s for s in matched if s.volume])
     if not served:
         return no_volume(view)
     if any(s.match.entry.placement == "Require" for s in matched):
@@ -90,11 +91,12 @@ def _change(
 def _uri_outcomes(
     index: CatalogIndex, initializer: Initializer, namespace: str
 ) -> tuple[UriOutcome, ...]:
+    source_for = cache(partial(source_view, initializer.container))
     outcomes = []
     for download in initializer.downloads:
         uri = download.uri.replace("$$", "$")  # as the kubelet will hand it over
-        source = source_view(initializer.container, scheme_of(uri))
-        outcomes.append(UriOutcome(download.uri, index.match(uri, namespace, source)))
+        outcome = index.match(uri, namespace, source_for(scheme_of(uri)))
+        outcomes.append(UriOutcome(download.uri, outcome))
     return tuple(outcomes)
 
 
@@ -116,7 +118,8 @@ def patch_fault(request: AdmissionRequest, view: View, decision: Decision) -> st
         return f"the patch does not apply: {error}"
     if fault := soundness_fault(patched):
         return f"the patched pod would be refused: {fault}"
-    again = _first_decision(replace(request, pod=patched), view)
+    asked_again = AdmissionRequest(patched, request.namespace, request.is_pod_creation)
+    again = _first_decision(asked_again, view)
     if again.reason is not DecisionReason.ALREADY_REWRITTEN:
         return f"a second application is not the same as one: {again.reason}"
     return None

@@ -215,10 +215,11 @@ def _downloads(initializer: Container) -> tuple[Download, ...] | Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A download that an entry of the catalog answers for."""
+    """A download that an entry of the catalog answers for, and the volume that shows its slot."""
 
     download: Download
     match: Match
+    volume: Json
 
 
 # --- the node -----------------------------------------------------------------------------------
@@ -226,14 +227,13 @@ class Served:
 
 def node_cannot_mount(pod: Pod, defaults: Defaults) -> Refusal | None:
     """The pod asks for a node, or a way to run, that no slot can be mounted into."""
-    faults = (
-        _own_users(pod),
-        _unlisted_runtime_class(pod, defaults),
-        _windows(pod),
-        _fargate(pod),
-        _virtual_kubelet(pod),
+    detail = (
+        _own_users(pod)
+        or _unlisted_runtime_class(pod, defaults)
+        or _windows(pod)
+        or _fargate(pod)
+        or _virtual_kubelet(pod)
     )
-    detail = next((fault for fault in faults if fault), None)
     return Refusal(DecisionReason.NODE_CANNOT_MOUNT, detail) if detail else None
 
 

@@ -1,7 +1,7 @@
 """JSON Patch (RFC 6902) built operation by operation, and applied without copying the document.
 
 Only `add`, `replace`, `remove` and `test` exist here. Applying copies what lies on the way to a
-change and shares everything else with the original, which is never touched.
+change, each part once, and shares everything else with the original, which is never touched.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import Literal
 from webhook.mutation.raw import Json, JsonObject, object_of
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_Copies = dict[int, Json]
+"""What was copied, by its identity; kept, so that nothing else gets that identity."""
 
 
 class PatchError(ValueError):
@@ -61,12 +63,25 @@ def set_members(at: str, existing: Json, wanted: JsonObject) -> list[Operation]:
 
 def apply_patch(document: Json, operations: Iterable[Operation]) -> Json:
     """The document after a patch. Raises `PatchError`; the original stays as it is."""
+    copies: _Copies = {}
     for operation in operations:
-        names = [
-            part.replace("~1", "/").replace("~0", "~") for part in operation.path.split("/")[1:]
-        ]
-        document = _changed(document, names, operation) if names else _whole(document, operation)
+        names = _names(operation.path)
+        if not names:
+            document = _whole(document, operation)
+            continue
+        document = node = _own(document, copies)
+        last = names.pop()
+        for name in names:
+            node = _own_part(node, name, operation, copies)
+        _change_part(node, last, operation)
     return document
+
+
+def _names(path: str) -> list[str]:
+    names = path.split("/")[1:]
+    if "~" not in path:
+        return names
+    return [name.replace("~1", "/").replace("~0", "~") for name in names]
 
 
 def _whole(document: Json, operation: Operation) -> Json:
@@ -79,25 +94,39 @@ def _whole(document: Json, operation: Operation) -> Json:
             raise PatchError("remove needs a path below the document")
 
 
-def _changed(node: Json, names: list[str], operation: Operation) -> Json:
-    """A copy of a node in which the value that the names lead to is changed."""
-    name, below = names[0], names[1:]
+def _own(node: Json, copies: _Copies) -> Json:
+    """A node that may be changed in place: the copy, if there is none yet."""
+    if id(node) in copies or not isinstance(node, (dict, list)):
+        return node
+    copy = node.copy()
+    copies[id(copy)] = copy
+    return copy
+
+
+def _own_part(node: Json, name: str, operation: Operation, copies: _Copies) -> Json:
+    """What has a name inside a node that may be changed, itself ready to be changed."""
     if isinstance(node, dict):
-        members = dict(node)
-        if below:
-            members[name] = _changed(_member(node, name, operation), below, operation)
-        else:
-            _change_member(members, name, operation)
-        return members
+        node[name] = part = _own(_member(node, name, operation), copies)
+        return part
     if isinstance(node, list):
-        items = list(node)
-        if below:
-            i = _index(name, len(items) - 1, operation)
-            items[i] = _changed(items[i], below, operation)
-        else:
-            _change_item(items, name, operation)
-        return items
-    raise PatchError(f"{operation.op} {operation.path}: {name!r} is not inside a list or object")
+        i = _index(name, len(node) - 1, operation)
+        node[i] = part = _own(node[i], copies)
+        return part
+    raise _misplaced(name, operation)
+
+
+def _change_part(node: Json, name: str, operation: Operation) -> None:
+    if isinstance(node, dict):
+        _change_member(node, name, operation)
+    elif isinstance(node, list):
+        _change_item(node, name, operation)
+    else:
+        raise _misplaced(name, operation)
+
+
+def _misplaced(name: str, operation: Operation) -> PatchError:
+    at = f"{operation.op} {operation.path}"
+    return PatchError(f"{at}: {name!r} is not inside a list or object")
 
 
 def _member(node: JsonObject, name: str, operation: Operation) -> Json:

@@ -7,7 +7,7 @@ operations name them, but things are found by name, never by position.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhook.mutation.raw import Json, list_of, object_of, text_of
 
@@ -38,8 +38,7 @@ def is_below(path: PathParts, parent: PathParts) -> bool:
     return path[: len(parent)] == parent
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):  # a pod has dozens: making a dataclass takes three times as long
     """One of a container's volume mounts."""
 
     raw: Json
@@ -122,15 +121,11 @@ def _containers(spec: Mapping[str, Json], kind: str) -> Iterator[Container]:
                 at=f"/spec/{kind}/{i}",
                 raw=raw,
                 name=text_of(raw.get("name")),
-                mounts=tuple(_mounts(raw)),
+                mounts=tuple(map(_mount, list_of(raw.get("volumeMounts")))),
             )
 
 
-def _mounts(container: Mapping[str, Json]) -> Iterator[Mount]:
-    for raw in list_of(container.get("volumeMounts")):
-        fields = object_of(raw)
-        yield Mount(
-            raw=raw,
-            volume=text_of(fields.get("name")),
-            path=path_parts(text_of(fields.get("mountPath"))),
-        )
+def _mount(raw: Json) -> Mount:
+    fields = object_of(raw)
+    path = path_parts(text_of(fields.get("mountPath")))
+    return Mount(raw, text_of(fields.get("name")), path)

@@ -23,7 +23,7 @@ from webhook.mutation.patch import Operation, pointer, set_members
 from webhook.mutation.pod import Container, Pod, path_parts
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of, text_of
 from webhook.mutation.rewrite import decided
-from webhook.mutation.slot_volume import slot_volume, slot_volume_name
+from webhook.mutation.slot_volume import slot_volume_name
 from webhook.mutation.values import Change, View
 
 _SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
@@ -62,7 +62,7 @@ def placed(
         container,
         entry.key,
         next(iter(keys_of)),
-        slot_volume(entry, view),
+        served[0].volume,
         preferring(affinity, view.ready & {entry.key}),
     )
     operations = tuple(operation for step in _STEPS for operation in step(pod, placement))

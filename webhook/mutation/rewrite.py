@@ -28,7 +28,7 @@ from webhook.mutation.patch import Operation, append, set_members
 from webhook.mutation.pod import Container, Pod
 from webhook.mutation.raw import Json, JsonObject, list_of, object_of
 from webhook.mutation.restricted import completed_context, is_restricted
-from webhook.mutation.slot_volume import slot_volume, slot_volume_name
+from webhook.mutation.slot_volume import slot_volume_name
 from webhook.mutation.values import Change, View
 
 
@@ -51,10 +51,10 @@ def rewritten(
     keys_of = model_volumes(pod, initializer.container, served)
     if isinstance(keys_of, Refusal):
         return keys_of
-    entries = {s.match.entry.key: s.match.entry for s in served}
-    keys = tuple(sorted(entries))
-    volumes = [slot_volume(entries[key], view) for key in keys]
-    mounts = tuple((c, _slot_mounts(c, keys_of)) for c in pod.all_containers)
+    volume_of = {s.match.entry.key: s.volume for s in served}
+    keys = tuple(sorted(volume_of))
+    volumes = [volume_of[key] for key in keys]
+    mounts = tuple([(c, _slot_mounts(c, keys_of)) for c in pod.all_containers])
     refusal = writable(pod, initializer.container, keys_of) or squatted(pod, volumes, mounts)
     if refusal:
         return refusal
@@ -122,11 +122,11 @@ def _fallback_uri(uri: str, match: Match) -> str:
 
     A revision with a `/` stays out: KServe's own downloader refuses such a URI.
     """
-    model = parse_hub_uri(uri)
     revision = match.entry.revision
-    if model is None or revision is None or "/" in revision:
+    if revision is None or "/" in revision:
         return uri
-    return model.uri(revision)
+    model = parse_hub_uri(uri)
+    return uri if model is None else model.uri(revision)
 
 
 def set_context(pod: Pod, rewrite: Rewrite) -> Iterator[Operation]:

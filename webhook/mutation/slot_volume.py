@@ -30,14 +30,14 @@ def slot_volume_name(key: Key) -> str:
 
 def slot_volume(entry: ModelEntry, view: View) -> Json | None:
     """The volume of an entry's slot, None where there can be none now."""
-    claim = Claim("any", entry.key, is_content=entry.placement == "Require")  # named alike in all
-    name = slot_volume_name(entry.key)
+    name, is_content = slot_volume_name(entry.key), entry.placement == "Require"
     if _allows_host_path(view):
-        kind = "Directory" if claim.is_content else "DirectoryOrCreate"
-        path = _host_path(view.cache_root, entry.key, claim.is_content)
+        kind = "Directory" if is_content else "DirectoryOrCreate"
+        path = _host_path(view.cache_root, entry.key, is_content)
         return {"name": name, _HOST_PATH: {"path": path, "type": kind}}
-    if claim.name in (view.claims or ()):
-        source: Json = {"claimName": claim.name, "readOnly": True}
+    claim = Claim("any", entry.key, is_content).name  # the same in all namespaces
+    if claim in (view.claims or ()):
+        source: Json = {"claimName": claim, "readOnly": True}
         return {"name": name, "persistentVolumeClaim": source}
     return None
 

@@ -6,6 +6,7 @@ pod is refused.
 
 import re
 from collections.abc import Iterator, Mapping
+from types import NoneType
 
 from webhook.mutation.raw import Json, list_of, object_of, text_of
 
@@ -20,9 +21,9 @@ def soundness_fault(pod: Json) -> str | None:
 def _faults(pod: Json) -> Iterator[str]:
     spec = object_of(object_of(pod).get("spec"))
     metadata = object_of(object_of(pod).get("metadata"))
-    if not isinstance(metadata.get("annotations"), dict | None):
+    if not isinstance(metadata.get("annotations"), (dict, NoneType)):
         yield "its annotations are no object"
-    if not isinstance(spec.get("affinity"), dict | None):
+    if not isinstance(spec.get("affinity"), (dict, NoneType)):
         yield "its affinity is no object"
     yield from _list_faults(spec, "volumes")
     volumes = [object_of(v).get("name") for v in list_of(spec.get("volumes"))]
@@ -31,21 +32,18 @@ def _faults(pod: Json) -> Iterator[str]:
     ]
     yield from _name_faults("volume", volumes)
     yield from _name_faults("container", [c.get("name") for c in containers])
-    known = {name for name in volumes if isinstance(name, str)}
+    known = frozenset(name for name in volumes if isinstance(name, str))
     for container in containers:
         yield from _list_faults(container, "env", "volumeMounts")
         mounts = [object_of(m) for m in list_of(container.get("volumeMounts"))]
-        yield from (
-            "a mount of a container has no volume"
-            for mount in mounts
-            if text_of(mount.get("name")) not in known
-        )
+        if not known.issuperset([text_of(m.get("name")) for m in mounts]):
+            yield "a mount of a container has no volume"
         yield from _twice("mount path", [m.get("mountPath") for m in mounts])
 
 
 def _list_faults(parent: Mapping[str, Json], *names: str) -> Iterator[str]:
     for name in names:
-        if not isinstance(parent.get(name), list | None):
+        if not isinstance(parent.get(name), (list, NoneType)):
             yield f"its {name} is no list"
 
 
