@@ -59,6 +59,7 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     app = FastAPI(
         title="larder-webhook",
         openapi_url=None,
+        redirect_slashes=False,  # to a host that the request names
         telemetry=NO_TELEMETRY,
     )
 
