@@ -51,7 +51,7 @@ class What(StrEnum):
     CREDENTIALS = "secrets in larder-credentials"
     CLAIMS = "persistentvolumeclaims"
     SERVICES = "services of KServe"
-    CATALOG = "a good catalog"
+    CATALOG = "good catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Check:
 def findings_of(checks: Iterable[Check], cluster: Cluster) -> Iterator[Finding]:
     """What each check has to say: at least one line."""
     for check in checks:
-        missing = [cluster.unread[what] for what in check.needs if what in cluster.unread]
+        missing = dict.fromkeys(cluster.unread[w] for w in check.needs if w in cluster.unread)
         if missing:
             yield Finding(check.name, Verdict.NOT_CHECKED, "; ".join(missing))
             continue

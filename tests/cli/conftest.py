@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from cli_cases import CATALOG, LLAMA, LLAMA_FILES, QWEN, QWEN_FILES, CacheRoots
+from doctor_world import Install, kubeconfig_of
+
+from tests.runtime.kube.api_server import ApiServer
 
 
 @pytest.fixture
@@ -28,3 +31,11 @@ def stocked(empty: CacheRoots) -> CacheRoots:
     empty.publish(QWEN, QWEN_FILES, "hf://Qwen/Qwen2-0.5B-Instruct")
     empty.publish(LLAMA, LLAMA_FILES, "hf://org/llama")
     return empty
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Install]:
+    """A healthy install, as `larder doctor` finds it."""
+    server = ApiServer()
+    yield Install(server, kubeconfig_of(server.host, tmp_path / "kubeconfig"))
+    server.stop()

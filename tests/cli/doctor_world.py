@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class Install:
         self.agent(name)
         self.report(NodeReport(name, 2**30, 1, 2**30, 2**30, models=models))
 
-    def agent(self, node: str, is_ready: bool = True, waiting: str = "") -> None:
+    def agent(self, node: str, *, is_ready: bool = True, waiting: str = "") -> None:
         metadata = {
             "name": f"larder-agent-{node}",
             "namespace": SYSTEM,
@@ -208,3 +209,20 @@ def kubeconfig_of(server: str, path: Path, token: str = "") -> Path:
     }
     path.write_text(yaml.safe_dump(document))
     return path
+
+
+Spoil = Callable[["Install"], object]
+Expected = list[tuple[str, str, str]]  # check, verdict, words of the sentence
+
+
+def check_found(install: Install, spoil: Spoil, expected: Expected) -> None:
+    """Spoil an install; nothing but the expected is found then, each with a cure."""
+    spoil(install)
+    found = [f for f in install.found() if f["verdict"] != "not checked"]
+    unchecked = [f for f in install.found() if f["verdict"] == "not checked"]
+    wanted = [e for e in expected if e[1] != "not checked"]
+    assert [(f["check"], f["verdict"]) for f in found] == [e[:2] for e in wanted]
+    for finding, (_, _, words) in zip(found, wanted, strict=True):
+        assert words in finding["sentence"], finding["sentence"]
+        assert finding["cure"]
+    assert {e[0] for e in expected if e[1] == "not checked"} <= {f["check"] for f in unchecked}
