@@ -76,8 +76,9 @@ test-as-agent: install ## the agent's tests as the identity it has in a cluster:
 test-crash: install ## kill the agent CRASHES=200 times at random moments and look at its disk
 	$(BIN)/python -m tests.crash.run --runs $(CRASHES)
 
-fuzz: install ## ask the webhook about N=50000 odd pods: no error, no hang, no invalid patch
+fuzz: install ## ask the webhook about N=50000 odd pods, and in odd bytes: no error, no hang, no invalid patch
 	$(BIN)/python -m tests.fuzz.run --reviews $(N)
+	$(BIN)/python -m tests.fuzz.run_http --conversations 5000
 
 # Needs a node, and on it what `make images` builds; NODE= leaves out the tests that do. The cluster
 # keeps Larder's install afterwards: `kubectl delete -k deploy/base` takes it away.

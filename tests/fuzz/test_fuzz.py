@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.predictor_pods import recorded
+from tests.fuzz.odd_http import OddHttp
 from tests.fuzz.odd_reviews import OddReviews
 from tests.fuzz.pod_judge import BrokenAnswerError, judge, patched_pod
+from tests.fuzz.run_http import Clients
 
 REPOSITORY = Path(__file__).parents[2]
 KEY = "52a2d80d4bc5fa16"
@@ -27,6 +29,27 @@ def test_odd_reviews_break_nothing() -> None:
     )
     assert told.returncode == 0, told.stderr
     assert "1000 reviews, " in told.stdout
+
+
+def test_odd_bytes_break_nothing() -> None:
+    command = [sys.executable, "-m", "tests.fuzz.run_http", "--conversations", "300", "--seed", "7"]
+    told = subprocess.run(  # noqa: S603 - our own program
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert "300 conversations, " in told.stdout
+
+
+@pytest.mark.parametrize("received", [b"HTTP/1.1 500 x", b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 503 x"])
+def test_the_judge_sees_a_status_that_must_not_be_given(received: bytes) -> None:
+    webhook: Any = None  # nobody is asked
+    with pytest.raises(BrokenAnswerError):
+        Clients(webhook, 1).judge(received)
+
+
+def test_a_number_makes_the_same_conversation_again() -> None:
+    first, second = OddHttp(1), OddHttp(1)
+    assert [first.conversation(n) for n in range(50)] == [second.conversation(n) for n in range(50)]
 
 
 def test_a_number_makes_the_same_review_again() -> None:

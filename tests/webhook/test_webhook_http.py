@@ -79,6 +79,10 @@ def test_a_request_that_does_not_wait_for_its_turn_is_refused(connection: socket
     assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
+def test_nobody_is_redirected(webhook: Any) -> None:
+    assert webhook.get("/livez/")[0] == 404
+
+
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Connect to a server in this process: its ends of all connections, and our end of this one."""
