@@ -19,9 +19,10 @@ from cli.output import FOUND_A_PROBLEM, console, refuse, show_json
 from larder.matching import CatalogIndex
 from larder.yaml_tree import YamlFault, read_yaml
 from webhook.explaining.explanation import difference, explain_pod
+from webhook.explaining.question import MAX_DEPTH, is_within
 from webhook.explaining.text import show_difference, show_explanation
 from webhook.mutation import AdmissionRequest, Json, View, VolumeMode
-from webhook.mutation.raw import list_of, object_of, text_of
+from webhook.mutation.raw import object_of, text_of
 
 JSON_EXAMPLE: Final = """\
 {
@@ -47,8 +48,6 @@ JSON_EXAMPLE: Final = """\
   "patch": [{"op": "add", "path": "/spec/volumes/-", "value": {}}],
   "catalogProblems": []
 }"""
-
-_MAX_DEPTH: Final = 100  # a pod has a dozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +110,13 @@ def _document(path: Path) -> Json:
         except (ValueError, RecursionError):
             pass  # YAML begins like this, too
         else:
-            if not _is_within(loaded, _MAX_DEPTH):
-                refuse(f"{shown(path)} is nested deeper than {_MAX_DEPTH} levels")
+            if not is_within(loaded, MAX_DEPTH):
+                refuse(f"{shown(path)} is nested deeper than {MAX_DEPTH} levels")
             return loaded
     try:
         return _as_json(read_yaml(data).value)
     except YamlFault as fault:
         refuse(f"{shown(path)}: {fault}")
-
-
-def _is_within(value: Json, levels: int) -> bool:
-    """Whether a value is nested no deeper than so many levels."""
-    children = value.values() if isinstance(value, dict) else list_of(value)
-    return levels > 0 and all(_is_within(child, levels - 1) for child in children)
 
 
 def _as_json(value: object) -> Json:

@@ -16,7 +16,7 @@ from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.errors import CatalogError
 from larder.matching import CatalogIndex
 from larder.node_facts import facts_of, ready_keys
-from larder.node_report import DATA_KEY, NodeReport, config_map_name, parse_node_report
+from larder.node_report import NodeReport, report_in
 from runtime.catalog_config_map import catalog_document
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import ForbiddenError, KubeError, NotFoundError
@@ -180,19 +180,8 @@ class _Reader:
 
     def _reports(self) -> list[NodeReport]:
         found = self.client.list(NODE_REPORTS.path, query=NODE_REPORTS.selectors).items
-        return [report for report in map(_report, found) if report]
+        return [report for report in map(report_in, found) if report]
 
     def _nodes(self) -> dict[str, KubeObject]:
         found = self.client.list(collection_path("v1", "nodes")).items
         return {name_of(node)[1]: node for node in found}
-
-
-def _report(content: KubeObject) -> NodeReport | None:
-    """A node's report, unless it cannot be read or speaks for another node."""
-    text = (content.get("data") or {}).get(DATA_KEY)
-    report = parse_node_report(text) if isinstance(text, str) else None
-    try:
-        is_its_own = report and config_map_name(report.node) == name_of(content)[1]
-    except ValueError:
-        return None
-    return report if is_its_own else None

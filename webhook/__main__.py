@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import uvloop
 
@@ -19,13 +20,16 @@ from runtime.catalog_file import CatalogFile
 from runtime.clock import SystemClock
 from runtime.logs import configure_logs, get_logger
 from runtime.settings import read_settings, refuse
-from webhook.app import create_app
+from webhook.app import Explain, create_app
 from webhook.catalog_watch import CatalogWatch
 from webhook.certificate_files import CertificateFiles
 from webhook.metrics import Metrics
 from webhook.serving import Server, ServingError, open_listener, server_config
 from webhook.settings import PROGRAM, Settings
 from webhook.state import State
+
+if TYPE_CHECKING:  # it costs 20 MB, and is not for one machine
+    from runtime.kube.client import KubeClient
 
 _log = get_logger()
 
@@ -48,9 +52,10 @@ def main() -> None:
     state = State(settings.cache_root, settings.volume_mode)
     metrics = Metrics()
     certificate = ServingCertificate()
-    app = create_app(state, metrics, SystemClock())
+    source = CatalogFile(settings.catalog) if settings.catalog else _client(settings.kubeconfig)
+    app = create_app(state, metrics, SystemClock(), _explain(source, state))
     try:
-        followers = _followers(settings, certificate, state, metrics)
+        followers = _followers(settings, source, certificate, state, metrics)
         listener = open_listener(settings.host, settings.port)
     except ServingError as error:
         refuse(PROGRAM, str(error))
@@ -65,8 +70,30 @@ def main() -> None:
             raise SystemExit(1) from None
 
 
+def _client(kubeconfig: Path | None) -> "KubeClient":
+    from webhook.cluster import ClusterError, cluster_client  # noqa: PLC0415 - costs 20 MB
+
+    try:
+        return cluster_client(kubeconfig)
+    except ClusterError as error:
+        refuse(PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
+
+
+def _explain(source: "CatalogFile | KubeClient", state: State) -> Explain | None:
+    """What answers `/explain`: in a cluster alone, which says who asks."""
+    if isinstance(source, CatalogFile):
+        return None
+    from webhook.explaining.explainer import Explainer  # noqa: PLC0415 - see above
+
+    return Explainer(source, state, SystemClock()).answer
+
+
 def _followers(
-    settings: Settings, certificate: ServingCertificate, state: State, metrics: Metrics
+    settings: Settings,
+    source: "CatalogFile | KubeClient",
+    certificate: ServingCertificate,
+    state: State,
+    metrics: Metrics,
 ) -> dict[str, Follower]:
     """What follows the world, by name. Raises `ServingError` for an unfit certificate."""
     followers: dict[str, Follower] = {}
@@ -74,19 +101,15 @@ def _followers(
         files = CertificateFiles(certificate, settings.tls_cert, settings.tls_key)
         files.load()
         followers["certificate files"] = files
-    if settings.catalog is not None:
-        watch = CatalogWatch(CatalogFile(settings.catalog), state, metrics)
+    if isinstance(source, CatalogFile):
+        watch = CatalogWatch(source, state, metrics)
         watch.look()  # ready from the first request, if the catalog is good
         return followers | {"catalog": watch}
-    from webhook.certificates import OwnCertificates, rotation_of  # noqa: PLC0415 - cost 20 MB
-    from webhook.cluster import Cluster, ClusterError, cluster_client  # noqa: PLC0415
+    from webhook.certificates import OwnCertificates, rotation_of  # noqa: PLC0415 - see above
+    from webhook.cluster import Cluster  # noqa: PLC0415
 
-    try:
-        client = cluster_client(settings.kubeconfig)
-    except ClusterError as error:
-        refuse(PROGRAM, f"{error}; name a file with --catalog to run without a cluster")
     own = None if followers else certificate
-    cluster, rotation = Cluster(client, state, metrics), rotation_of(client, SystemClock())
+    cluster, rotation = Cluster(source, state, metrics), rotation_of(source, SystemClock())
     told = cluster.events.clock_behind
     return followers | {
         "cluster": cluster,

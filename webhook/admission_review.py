@@ -38,6 +38,11 @@ def is_about(request: JsonObject, plural: str) -> bool:
     return named == ("", plural) and not request.get("subResource")
 
 
+def is_dry_run(request: JsonObject) -> bool:
+    """Whether nothing will come of a request, whatever it is answered."""
+    return request.get("dryRun") is True
+
+
 def review_of(response: JsonObject) -> JsonObject:
     """The review that an answer is sent in."""
     return {"apiVersion": _API_VERSION, "kind": _KIND, "response": response}

@@ -3,6 +3,7 @@
     POST /mutate-pods       an AdmissionReview of a pod (bodies are bounded)
     POST /validate-catalog  an AdmissionReview of a ConfigMap
                             (both in a cluster: below the unguessable admission path, else 404)
+    POST /explain           in a cluster: why a pod is served or not, for who may read or make it
     GET  /livez             the process answers
     GET  /readyz            catalog and namespaces are known, and nobody asked to stop
     GET  /metrics           Prometheus' text format
@@ -11,6 +12,7 @@ The edge is asynchronous, the decision is not: it is pure and takes less time th
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,6 +27,8 @@ from larder.contract import DecisionReason
 from runtime.clock import Clock
 from runtime.logs import get_logger
 from webhook.catalog_review import CatalogAnswer, serve_catalog_review
+from webhook.explaining.answer import STATUS, Outcome
+from webhook.explaining.answer import Answer as ExplainAnswer
 from webhook.metrics import Metrics
 from webhook.review import Answer, serve_review
 from webhook.state import State
@@ -32,7 +36,14 @@ from webhook.state import State
 MUTATE_PODS: Final = "/mutate-pods"
 VALIDATE_CATALOG: Final = "/validate-catalog"
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # the API server itself accepts objects of about 3 MiB
-_TOO_LARGE: Final = f"the body is too large; accepted: up to {MAX_BODY_BYTES} bytes"
+MAX_QUESTION_BYTES: Final = 256 * 1024  # a pod of 20 KiB is a large one
+_TOO_LARGE: Final = "the body is too large; accepted: up to {} bytes"
+_BEARER: Final = re.compile(r"Bearer ([!-~]+)", re.IGNORECASE)  # RFC 6750; no space, no control
+_EXTRA: Final = {
+    Outcome.UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"},
+    Outcome.BUSY: {"Retry-After": "1"},
+}
+Explain = Callable[[str, bytes], Awaitable[ExplainAnswer]]  # a token and a body
 Endpoint = Callable[[Request], Awaitable[Response]]
 _ROUTINE: Final = frozenset(
     {
@@ -53,8 +64,10 @@ NO_TELEMETRY: Final[TelemetryConfig] = {  # on by default, and it costs every re
 }
 
 
-def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
-    """The application; it opens and closes nothing."""
+def create_app(
+    state: State, metrics: Metrics, clock: Clock, explain: Explain | None = None
+) -> FastAPI:
+    """The application; it opens and closes nothing. Without `explain`, `/explain` is not found."""
     log = get_logger().bind()  # bound once: the logger that is asked for binds at every line
     app = FastAPI(
         title="larder-webhook",
@@ -90,6 +103,8 @@ def create_app(state: State, metrics: Metrics, clock: Clock) -> FastAPI:
     for endpoint, answer in reviews:
         for path in (endpoint, f"/{{path}}{endpoint}"):
             app.add_route(path, _to_reviews(answer, state), methods=["POST"])
+    if explain:
+        app.add_route("/explain", _to_questions(explain, metrics, log), methods=["POST"])
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", show_metrics)
@@ -103,11 +118,11 @@ def _to_reviews(answer: Callable[[bytes], Awaitable[Response]], state: State) ->
         if not state.is_admission_path(request.path_params.get("path", "")):
             raise HTTPException(404)
         try:
-            body = await _bounded_body(request)
+            body = await _bounded_body(request, MAX_BODY_BYTES)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         if body is None:
-            return JSONResponse({"error": _TOO_LARGE}, 413)
+            return JSONResponse({"error": _TOO_LARGE.format(MAX_BODY_BYTES)}, 413)
         response = await answer(body)
         if state.is_stopping:  # the API server's next call goes to another replica
             response.headers["Connection"] = "close"
@@ -116,12 +131,44 @@ def _to_reviews(answer: Callable[[bytes], Awaitable[Response]], state: State) ->
     return endpoint
 
 
-async def _bounded_body(request: Request) -> bytes | None:
+def _to_questions(explain: Explain, metrics: Metrics, log: FilteringBoundLogger) -> Endpoint:
+    """Answers who brings a token, in text for people; every answer is counted and logged."""
+
+    async def answered(request: Request) -> ExplainAnswer:
+        said = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+        if said is None:
+            sentence = "a token is missing; accepted: the header Authorization: Bearer TOKEN"
+            return ExplainAnswer(Outcome.UNAUTHENTICATED, sentence)
+        body = await _bounded_body(request, MAX_QUESTION_BYTES)
+        if body is None:
+            return ExplainAnswer(Outcome.TOO_LARGE, _TOO_LARGE.format(MAX_QUESTION_BYTES))
+        return await explain(said[1], body)
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            answer = await answered(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        metrics.explains[answer.outcome].inc()
+        say = log.error if answer.failure else log.info
+        say(
+            "explained",
+            outcome=answer.outcome.value,
+            namespace=answer.namespace,
+            exc_info=answer.failure,
+        )
+        text = f"{answer.text.rstrip()}\n"
+        return PlainTextResponse(text, STATUS[answer.outcome], _EXTRA.get(answer.outcome))
+
+    return endpoint
+
+
+async def _bounded_body(request: Request, most: int) -> bytes | None:
     """The body, or None if it is too large (FastAPI's own bound answers without a sentence)."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > most:
             return None
     return bytes(body)
 
@@ -131,9 +178,10 @@ def _record_edit(answer: CatalogAnswer, metrics: Metrics, log: FilteringBoundLog
         metrics.malformed_reviews.inc()
         log.debug("malformed review", error=answer.body["error"])
         return
-    metrics.catalog_reviews[not answer.problems].inc()
+    counter = metrics.catalog_reviews[not answer.problems]
+    (metrics.dry_runs if answer.is_dry_run else counter).inc()
     if answer.problems:
-        log.info("edit of the catalog refused", problems=answer.problems)
+        log.info("edit of the catalog refused", problems=answer.problems, dry_run=answer.is_dry_run)
     if answer.failure:
         log.error("edit of the catalog not checked", exc_info=answer.failure)
 
@@ -145,7 +193,7 @@ def _record(answer: Answer, metrics: Metrics, log: FilteringBoundLogger) -> None
         log.debug("malformed review", error=answer.body.get("error"))
         return
     decision, subject = answer.decision, answer.subject
-    metrics.decisions[decision.reason].inc()
+    (metrics.dry_runs if subject.is_dry_run else metrics.decisions[decision.reason]).inc()
     say = log.debug if decision.reason in _ROUTINE else log.info
     if decision.reason is DecisionReason.INTERNAL_ERROR:
         say = log.error
@@ -157,5 +205,6 @@ def _record(answer: Answer, metrics: Metrics, log: FilteringBoundLogger) -> None
         namespace=subject.namespace,
         pod=subject.pod,
         uid=subject.uid,
+        dry_run=subject.is_dry_run,
         exc_info=answer.failure,
     )

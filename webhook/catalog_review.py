@@ -7,6 +7,7 @@ should know comes as warnings. What a user sees is bounded: an API server cuts l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 from larder.catalog import read_catalog
@@ -16,7 +17,13 @@ from larder.errors import CatalogError
 from larder.node_facts import NodeFacts
 from runtime.catalog_config_map import catalog_document
 from runtime.kube.objects import KubeObject
-from webhook.admission_review import MalformedReviewError, is_about, request_in, review_of
+from webhook.admission_review import (
+    MalformedReviewError,
+    is_about,
+    is_dry_run,
+    request_in,
+    review_of,
+)
 from webhook.mutation.raw import JsonObject, object_of, text_of
 
 MAX_PROBLEMS: Final = 20
@@ -34,6 +41,7 @@ class CatalogAnswer:
     body: JsonObject
     problems: tuple[str, ...] = ()
     failure: Exception | None = None
+    is_dry_run: bool = False
 
 
 def serve_catalog_review(body: bytes, nodes: Sequence[NodeFacts] = ()) -> CatalogAnswer:
@@ -42,6 +50,7 @@ def serve_catalog_review(body: bytes, nodes: Sequence[NodeFacts] = ()) -> Catalo
         request = request_in(body)
     except MalformedReviewError as error:
         return CatalogAnswer(400, {"error": str(error)})
+    answered = partial(CatalogAnswer, 200, is_dry_run=is_dry_run(request))
     response: JsonObject = {"uid": text_of(request["uid"]), "allowed": True}
     try:
         if _writes_catalog(request):
@@ -53,10 +62,10 @@ def serve_catalog_review(body: bytes, nodes: Sequence[NodeFacts] = ()) -> Catalo
             "message": report_of(error.problems),
         }
         response |= {"allowed": False, "status": refusal}
-        return CatalogAnswer(200, review_of(response), error.problems)
+        return answered(review_of(response), error.problems)
     except Exception as error:  # noqa: BLE001 - a defect of ours must not stop an admin
-        return CatalogAnswer(200, review_of(response), failure=error)
-    return CatalogAnswer(200, review_of(response))
+        return answered(review_of(response), failure=error)
+    return answered(review_of(response))
 
 
 def _writes_catalog(request: JsonObject) -> bool:

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from larder.contract import DecisionReason
+from webhook.explaining.answer import Outcome
 
 _BUCKETS = (
     0.0002,
@@ -44,6 +45,18 @@ class Metrics:
         self.catalog_reviews = {
             allowed: catalog_reviews.labels(str(allowed).lower()) for allowed in (True, False)
         }
+        self.dry_runs = Counter(
+            "larder_webhook_dry_runs",
+            "Answers to reviews of dry runs, which are counted here alone",
+            registry=self.registry,
+        )
+        explains = Counter(
+            "larder_webhook_explains",
+            "Answers of /explain, by outcome",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.explains = {outcome: explains.labels(outcome.value) for outcome in Outcome}
         self.request_seconds = Histogram(
             "larder_webhook_request_seconds",
             "Seconds from a request's body to its answer",

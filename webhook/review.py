@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import orjson
 
 from larder.contract import DecisionReason
-from webhook.admission_review import MalformedReviewError, is_about, request_in, review_of
+from webhook.admission_review import (
+    MalformedReviewError,
+    is_about,
+    is_dry_run,
+    request_in,
+    review_of,
+)
 from webhook.mutation import AdmissionRequest, Decision, Json, View, decide
 from webhook.mutation.raw import JsonObject, object_of, text_of
 
@@ -21,11 +27,12 @@ _LONGEST_NAME = 253  # RFC 1123; what is longer was not accepted yet, and is cut
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Which pod a review is about, for logs. `name` may be the prefix that names are made from."""
+    """Which pod a review is about, for logs. `pod` may be the prefix that names are made from."""
 
     uid: str
     namespace: str
     pod: str
+    is_dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def _subject(request: JsonObject, pod: Json) -> Subject:
     metadata = object_of(object_of(pod).get("metadata"))
     name = text_of(metadata.get("name")) or text_of(metadata.get("generateName"))
     words = (text_of(request.get("uid")), text_of(request.get("namespace")), name)
-    return Subject(*(word[:_LONGEST_NAME] for word in words))
+    return Subject(*(word[:_LONGEST_NAME] for word in words), is_dry_run(request))
 
 
 def _response(uid: str, decision: Decision) -> JsonObject:

@@ -264,8 +264,9 @@ def test_each_entry_says_why_it_answers_or_not(
     models: str, uri: str, source: SourceView, verdicts: dict[str, str]
 ) -> None:
     catalog = read_catalog((HEAD + models).encode(), standalone=True)
-    outcome = CatalogIndex(catalog).match(uri, "chat", source)
-    considered = consider(catalog, Asked(uri, "chat", source, outcome))
+    index = CatalogIndex(catalog)
+    outcome = index.match(uri, "chat", source)
+    considered = consider(index, Asked(uri, "chat", source, outcome))
     assert {c.name: c.because for c in considered} == verdicts
     chosen = [c.name for c in considered if c.is_chosen]
     assert chosen == ([] if isinstance(outcome, DecisionReason) else [outcome.entry.name])

@@ -130,6 +130,11 @@ FORBIDDEN = {
     "Events elsewhere": ("POST", events_path("default")),
     "Events of the old kind": ("POST", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/events"),
     "reading Events": ("GET", events_path(SYSTEM_NAMESPACE)),
+    "whether somebody may do something here alone": (
+        "POST",
+        f"/apis/authorization.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/localsubjectaccessreviews",
+    ),
+    "a pod that it is asked about": ("GET", "/api/v1/namespaces/default/pods/x"),
     "a token of its account": (
         "POST",
         f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/serviceaccounts/{WEBHOOK}/token",
@@ -150,6 +155,8 @@ EVERYWHERE: set[Rule] = {
         ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
         (CONFIGURATION,),
     ),
+    (("create",), ("authentication.k8s.io",), ("tokenreviews",), ()),
+    (("create",), ("authorization.k8s.io",), ("subjectaccessreviews",), ()),
 }
 RIGHTS: dict[str, set[Rule]] = {
     SYSTEM_NAMESPACE: EVERYWHERE
@@ -182,6 +189,37 @@ def test_the_webhook_may_write_events_in_its_namespace(webhook: Identity) -> Non
     about["regarding"]["namespace"] = SYSTEM_NAMESPACE
     answer = webhook.ask("POST", f"{events_path(SYSTEM_NAMESPACE)}{DRY_RUN}", about, JSON)
     assert answer.status == 201, answer.message
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "spec", "answer"),
+    [
+        pytest.param(
+            "authentication.k8s.io",
+            "TokenReview",
+            {"token": "none"},
+            ("authenticated", None),
+            id="who asks",
+        ),
+        pytest.param(
+            "authorization.k8s.io",
+            "SubjectAccessReview",
+            {
+                "user": "somebody",
+                "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"},
+            },
+            ("allowed", False),
+            id="what they may",
+        ),
+    ],
+)
+def test_the_webhook_may_ask(
+    webhook: Identity, group: str, kind: str, spec: dict[str, Any], answer: tuple[str, bool | None]
+) -> None:
+    path = collection_path(f"{group}/v1", f"{kind.lower()}s")
+    said = webhook.ask("POST", path, {"apiVersion": f"{group}/v1", "kind": kind, "spec": spec})
+    assert said.status == 201, said.message
+    assert said.body["status"].get(answer[0]) is answer[1]
 
 
 @pytest.fixture(scope="module")

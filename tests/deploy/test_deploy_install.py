@@ -106,6 +106,8 @@ def test_rights_to_make_or_take_away_are_few(verb: str) -> None:
     made = [
         ("larder-agent", "configmaps"),
         ("larder-agent", "events"),
+        ("larder-webhook", "tokenreviews"),
+        ("larder-webhook", "subjectaccessreviews"),
         ("larder-webhook", "events"),
         *claims,
         ("larder-controller", "events"),

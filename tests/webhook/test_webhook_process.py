@@ -163,6 +163,59 @@ def test_an_edit_of_the_catalog_is_checked_and_counted(webhook: Any, catalog_tex
     assert webhook.post(b" " * (5 * 1024 * 1024), "/validate-catalog")[0] == 413
 
 
+def figures_of(webhook: Any) -> dict[str, float]:
+    """What is counted, without what the process itself takes and how long requests took."""
+    lines = (line for line in webhook.get("/metrics")[1].splitlines() if line[0] != "#")
+    figures = dict(line.rsplit(" ", 1) for line in lines)
+    return {
+        name: float(value)
+        for name, value in figures.items()
+        if name.startswith("larder_") and "_seconds" not in name and "_created" not in name
+    }
+
+
+@pytest.mark.parametrize("name", ["hf-raw.after-kserve", "pvc.after-kserve"])
+def test_a_dry_run_of_a_pod_gets_the_same_answer_and_is_counted_apart(
+    webhook: Any, review: Callable[[str], Any], name: str
+) -> None:
+    asked = review(name)
+    asked["request"]["uid"] = f"dry-{name}"
+    before = figures_of(webhook)
+    asked["request"]["dryRun"] = True
+    dry = webhook.post(json.dumps(asked).encode())
+    line = webhook.wait_for("pod decided", uid=f"dry-{name}")
+    assert (line["reason"], line["dry_run"]) == (REASONS[name], True)
+    runs = "larder_webhook_dry_runs_total"
+    assert figures_of(webhook) == before | {runs: before[runs] + 1}
+    asked["request"]["dryRun"] = False
+    assert webhook.post(json.dumps(asked).encode()) == dry
+
+
+def test_a_dry_run_of_an_edit_gets_the_same_answer_and_is_counted_apart(webhook: Any) -> None:
+    request = {
+        "uid": "dry-edit",
+        "operation": "UPDATE",
+        "dryRun": True,
+        "namespace": "larder-system",
+        "name": "larder-catalog",
+        "resource": {"group": "", "resource": "configmaps"},
+        "object": {"data": {"catalog.yaml": "kind: Pantry"}},
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    before = figures_of(webhook)
+    dry = webhook.post(json.dumps(review).encode(), "/validate-catalog")
+    assert webhook.wait_for("edit of the catalog refused")["dry_run"] is True
+    runs = "larder_webhook_dry_runs_total"
+    assert figures_of(webhook) == before | {runs: before[runs] + 1}
+    request["dryRun"] = False
+    assert webhook.post(json.dumps(review).encode(), "/validate-catalog") == dry
+    assert dry[1]["response"]["allowed"] is False
+
+
+def test_without_a_cluster_nobody_can_say_who_asks_so_explain_is_not_there(webhook: Any) -> None:
+    assert webhook.post(b"{}", "/explain")[0] == 404
+
+
 def test_other_paths_and_methods_are_not_served(webhook: Any) -> None:
     assert webhook.get("/mutate-pods")[0] == 405
     assert webhook.get("/docs")[0] == 404

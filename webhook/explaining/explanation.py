@@ -11,7 +11,7 @@ from typing import Final
 
 import yaml
 
-from larder.catalog import Catalog, ModelEntry
+from larder.catalog import ModelEntry
 from larder.contract import FALLBACK_VARIABLE, SLOTS_VARIABLE, DecisionReason
 from larder.matching import CatalogIndex, Match, SourceView
 from larder.reasons import meaning_of
@@ -108,15 +108,15 @@ def explain_pod(
 def _uris(request: AdmissionRequest, view: View, decision: Decision) -> Iterator[UriExplanation]:
     if view.index is None or not decision.uris:
         return
-    catalog = view.index.catalog
-    initializer = known_initializer(read_pod(request.pod), catalog.defaults)
+    index = view.index
+    initializer = known_initializer(read_pod(request.pod), index.catalog.defaults)
     if not isinstance(initializer, Initializer):
         return
     for found in decision.uris:
         uri = found.uri.replace("$$", "$")  # as the kubelet hands it over, and as it was matched
         source = source_view(initializer.container, scheme_of(uri))
         asked = Asked(uri, request.namespace, source, found.outcome)
-        yield _uri(catalog, asked)
+        yield _uri(index, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Asked:
     outcome: Match | DecisionReason
 
 
-def _uri(catalog: Catalog, asked: Asked) -> UriExplanation:
+def _uri(index: CatalogIndex, asked: Asked) -> UriExplanation:
     match asked.outcome:
         case Match(entry=entry, subpath=subpath):
             sentence = f"entry {entry.name} answers for it"
@@ -141,7 +141,7 @@ def _uri(catalog: Catalog, asked: Asked) -> UriExplanation:
                 entry=entry.name,
                 key=entry.key,
                 subpath=subpath,
-                considered=consider(catalog, asked),
+                considered=consider(index, asked),
             )
         case DecisionReason() as reason:
             return UriExplanation(
@@ -151,7 +151,7 @@ def _uri(catalog: Catalog, asked: Asked) -> UriExplanation:
                 entry=None,
                 key=None,
                 subpath=None,
-                considered=consider(catalog, asked),
+                considered=consider(index, asked),
             )
 
 
@@ -164,18 +164,24 @@ def _shown_part(entry: ModelEntry, subpath: str) -> str:
 # --- the entries ----------------------------------------------------------------------------------
 
 
-def consider(catalog: Catalog, asked: Asked) -> tuple[Considered, ...]:
+def consider(index: CatalogIndex, asked: Asked) -> tuple[Considered, ...]:
     """Every entry and what speaks for or against it: those with another URI last."""
-    alone = [(entry, _alone(catalog, entry, asked)) for entry in catalog.models]
+    candidates = set(map(id, index.entries_for(asked.uri)))
+    strangers = _alone(index, None, asked)  # asked once: a catalog may have thousands
+    alone = [
+        (entry, _alone(index, entry, asked) if id(entry) in candidates else strangers)
+        for entry in index.catalog.models
+    ]
     related = [pair for pair in alone if pair[1] is not DecisionReason.MODEL_NOT_IN_CATALOG]
     others = [pair for pair in alone if pair[1] is DecisionReason.MODEL_NOT_IN_CATALOG]
     return tuple(_considered(entry, outcome, asked) for entry, outcome in (*related, *others))
 
 
-def _alone(catalog: Catalog, entry: ModelEntry, asked: Asked) -> Match | DecisionReason:
-    """What a catalog of this one entry would say."""
-    index = CatalogIndex(catalog.model_copy(update={"models": [entry]}))
-    return index.match(asked.uri, asked.namespace, asked.source)
+def _alone(index: CatalogIndex, entry: ModelEntry | None, asked: Asked) -> Match | DecisionReason:
+    """What a catalog of this one entry, or of none, would say."""
+    models = [entry] if entry else []
+    alone = CatalogIndex(index.catalog.model_copy(update={"models": models}))
+    return alone.match(asked.uri, asked.namespace, asked.source)
 
 
 def _considered(entry: ModelEntry, alone: Match | DecisionReason, asked: Asked) -> Considered:

@@ -227,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         self.query = dict(parse_qsl(url.query))
         headers = {name.lower(): value for name, value in self.headers.items()}
         length = int(headers.get("content-length", 0))
-        body = self.rfile.read(length)
+        body = self.body = self.rfile.read(length)
         self.api.seen.append(Seen(self.command, url.path, self.query, headers))
         fault = self.api.standing.get((self.command, url.path))
         if self.api.faults and not fault:
