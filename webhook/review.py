@@ -77,8 +77,12 @@ def _creates_pod(request: JsonObject) -> bool:
 def _subject(request: JsonObject, pod: Json) -> Subject:
     metadata = object_of(object_of(pod).get("metadata"))
     name = text_of(metadata.get("name")) or text_of(metadata.get("generateName"))
-    words = (text_of(request.get("uid")), text_of(request.get("namespace")), name)
-    return Subject(*(word[:_LONGEST_NAME] for word in words), is_dry_run(request))
+    return Subject(
+        uid=text_of(request.get("uid"))[:_LONGEST_NAME],
+        namespace=text_of(request.get("namespace"))[:_LONGEST_NAME],
+        pod=name[:_LONGEST_NAME],
+        is_dry_run=is_dry_run(request),
+    )
 
 
 def _response(uid: str, decision: Decision) -> JsonObject:
