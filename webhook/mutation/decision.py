@@ -6,10 +6,9 @@ is a fault of Larder's (`InternalError`) unless the pod had it already, and the 
 """
 
 from dataclasses import replace
-from functools import cache, partial
 
 from larder.contract import MODE_LABEL, DecisionReason
-from larder.matching import CatalogIndex, Match
+from larder.matching import CatalogIndex, Match, SourceView
 from larder.storage_uri import scheme_of
 from webhook.mutation.eligibility import (
     Case,
@@ -91,11 +90,14 @@ def _change(
 def _uri_outcomes(
     index: CatalogIndex, initializer: Initializer, namespace: str
 ) -> tuple[UriOutcome, ...]:
-    source_for = cache(partial(source_view, initializer.container))
+    sources: dict[str, SourceView] = {}
     outcomes = []
     for download in initializer.downloads:
         uri = download.uri.replace("$$", "$")  # as the kubelet will hand it over
-        outcome = index.match(uri, namespace, source_for(scheme_of(uri)))
+        scheme = scheme_of(uri)
+        if scheme not in sources:
+            sources[scheme] = source_view(initializer.container, scheme)
+        outcome = index.match(uri, namespace, sources[scheme])
         outcomes.append(UriOutcome(download.uri, outcome))
     return tuple(outcomes)
 

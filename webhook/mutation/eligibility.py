@@ -7,7 +7,7 @@ makes Larder stand aside: those may.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from larder.catalog import Defaults
 from larder.contract import (
@@ -33,7 +33,7 @@ _LOCAL_MODEL_LABEL: Final = f"internal.{_KSERVE}/localmodel"
 _CONFIDENTIAL_ANNOTATION: Final = f"internal.{_KSERVE}/confidential-enabled"
 _CONFIDENTIAL_VARIABLE: Final = "CONFIDENTIAL_ENABLED"
 
-_INITIALIZER_REPOSITORY: Final = ("kserve", "storage-initializer")  # behind any registry or mirror
+_INITIALIZER_REPOSITORY: Final = ["kserve", "storage-initializer"]  # behind any registry or mirror
 _ODH_INITIALIZER: Final = "kserve-storage-initializer"
 _ODH_INITIALIZER_PREFIX: Final = "odh-kserve-storage-initializer"
 
@@ -126,7 +126,10 @@ _CHECKS: Final[tuple[Callable[[Case], Refusal | None], ...]] = (
 
 def foreign_pod(case: Case) -> Refusal | None:
     """The first reason, if any, for which a pod is none of Larder's, whatever the catalog says."""
-    return next((refusal for check in _CHECKS if (refusal := check(case))), None)
+    for check in _CHECKS:
+        if refusal := check(case):
+            return refusal
+    return None
 
 
 def _initializers(pod: Pod) -> list[Container]:
@@ -136,8 +139,7 @@ def _initializers(pod: Pod) -> list[Container]:
 # --- the initializer ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(NamedTuple):
     """One pair of the initializer's arguments, as they stand."""
 
     uri: str
@@ -184,7 +186,7 @@ def _entrypoint(image: str, defaults: Defaults) -> str | None:
         if known.repository == repository:
             return known.entrypoint
     names = repository.split("/")
-    is_kserve = tuple(names[-2:]) == _INITIALIZER_REPOSITORY
+    is_kserve = names[-2:] == _INITIALIZER_REPOSITORY
     is_odh = names[-1] == _ODH_INITIALIZER or names[-1].startswith(_ODH_INITIALIZER_PREFIX)
     return KSERVE_ENTRYPOINT if is_kserve or is_odh else None
 
@@ -205,16 +207,16 @@ def _downloads(initializer: Container) -> tuple[Download, ...] | Refusal:
     words = [word for word in pairs if isinstance(word, str)]
     if len(words) != len(pairs):
         return Refusal(DecisionReason.UNRESOLVED_URI, "an argument is not text")
-    if any(is_unresolved(destination) for destination in words[1::2]):
+    destinations = words[1::2]
+    if is_unresolved("/".join(destinations)):
         return Refusal(DecisionReason.UNRESOLVED_URI, "a path is for the kubelet to expand")
-    return tuple(Download(*pair) for pair in zip(words[::2], words[1::2], strict=True))
+    return tuple(map(Download, words[::2], destinations))
 
 
 # --- the model ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """A download that an entry of the catalog answers for, and the volume that shows its slot."""
 
     download: Download

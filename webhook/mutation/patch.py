@@ -6,8 +6,7 @@ change, each part once, and shares everything else with the original, which is n
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from webhook.mutation.raw import Json, JsonObject, object_of
 
@@ -20,8 +19,7 @@ class PatchError(ValueError):
     """An operation that does not fit the document; `str()` says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One step of a patch; `path` is a JSON pointer. `value` means nothing to `remove`."""
 
     op: Literal["add", "replace", "remove", "test"]

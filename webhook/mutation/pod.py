@@ -1,12 +1,13 @@
 """A pod read once, whatever its shape.
 
 The raw JSON stays what it is; positions are kept (a container knows its JSON pointer) because
-operations name them, but things are found by name, never by position.
+operations name them, but things are found by name, never by position. What a pod has dozens of is
+a named tuple: making a frozen dataclass takes five times as long.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from webhook.mutation.raw import Json, list_of, object_of, text_of
@@ -38,7 +39,7 @@ def is_below(path: PathParts, parent: PathParts) -> bool:
     return path[: len(parent)] == parent
 
 
-class Mount(NamedTuple):  # a pod has dozens: making a dataclass takes three times as long
+class Mount(NamedTuple):
     """One of a container's volume mounts."""
 
     raw: Json
@@ -57,8 +58,7 @@ class Mount(NamedTuple):  # a pod has dozens: making a dataclass takes three tim
         return bool(raw.get("subPath") or raw.get("subPathExpr"))
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """A container or init container, and where it stands in the pod."""
 
     at: str
@@ -66,7 +66,7 @@ class Container:
     name: str
     mounts: tuple[Mount, ...]
 
-    @cached_property
+    @property
     def variables(self) -> Mapping[str, Mapping[str, Json]]:
         """Its environment's entries by name; of several with one name the last, as it is at run."""
         entries = [object_of(entry) for entry in list_of(self.raw.get("env"))]
