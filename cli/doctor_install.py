@@ -3,7 +3,6 @@
 The cluster's version; admission policies, to the letter; workloads, their pods and the Lease.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -12,6 +11,7 @@ from cli.doctor_findings import APPLY, Check, Cluster, Fault, Verdict, What
 from controller.planning.leadership import LEASE_SECONDS
 from controller.planning.policies import FINGERPRINTS, binding_fault, policy_fault
 from larder.contract import AGENT_NODE_LABEL, SYSTEM_NAMESPACE
+from runtime.kube.version import is_too_old
 
 SHIPPED: Final[Mapping[str, str]] = {
     **FINGERPRINTS,
@@ -23,13 +23,11 @@ SHIPPED: Final[Mapping[str, str]] = {
     ),
 }
 """Every policy that an install has, by the SHA-256 of its spec."""
-OLDEST: Final = (1, 30)
 DROP_RIGHTS: Final = (
     "Do not use Larder here, and take away the rights that an install left: kubectl delete "
     "clusterrolebindings,rolebindings -A -l app.kubernetes.io/part-of=larder"
 )
 LATE_SECONDS: Final = 4 * LEASE_SECONDS  # the clock here may be another one than the replicas'
-_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 _BAD_WAITS: Final = frozenset(
     {
         "CrashLoopBackOff",
@@ -49,9 +47,8 @@ _BAD_WAITS: Final = frozenset(
 
 def cluster_too_old(cluster: Cluster) -> Iterator[Fault]:
     """Nothing would hold the tokens of Larder's programs to what they may write."""
-    found = _VERSION.match(cluster.version)
     because = ""
-    if found and (int(found[1]), int(found[2])) < OLDEST:
+    if is_too_old(cluster.version):
         because = f"Kubernetes {cluster.version} is older than 1.30"
     elif What.POLICIES in cluster.unserved:
         because = f"the API server serves no {What.POLICIES} of admissionregistration.k8s.io/v1"

@@ -2,6 +2,9 @@
 
 ConfigMap larder-catalog ─▶ catalog        Node ─▶ labels, owner of the report
 pods of this node ─▶ who uses what         report ─▶ labels, ConfigMap larder-node-<node>
+
+Nothing is written to a cluster so old that no policy would hold the writes to this node: the agent
+ends, and pods download as without it.
 """
 
 import threading
@@ -17,7 +20,9 @@ from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from larder.quantities import Share
 from runtime.catalog_config_map import CatalogConfigMap
 from runtime.kube.backoff import Backoff
+from runtime.kube.errors import KubeError
 from runtime.kube.paths import collection_path
+from runtime.kube.version import refuse_old_cluster
 from runtime.kube.watch import Surroundings, Watch
 from runtime.kube.watch_protocol import Target
 
@@ -73,6 +78,18 @@ class Cluster:
 
     def _write(self) -> None:
         try:
+            self._wait_for_version()
             self.reporting.run(self._around.stop)
         except Exception as error:  # noqa: BLE001 - whatever it was, the program must know
             self._around.on_failure("report", error)
+
+    def _wait_for_version(self) -> None:
+        """Before the first write; while the API server is away, nothing could be written."""
+        backoff = Backoff(self._around.random)
+        while not self._around.stop.is_set():
+            try:
+                refuse_old_cluster(self._around.client)
+            except KubeError:
+                self._around.stop.wait(backoff.next_seconds())
+            else:
+                return

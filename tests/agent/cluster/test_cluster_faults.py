@@ -25,7 +25,7 @@ from larder.layout import Key
 from larder.node_report import DATA_KEY, ModelReport, NodeReport, parse_node_report
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
-from tests.runtime.kube.api_server import ApiServer
+from tests.runtime.kube.api_server import ApiServer, refusing
 
 NODE = "gpu-7"
 NODE_PATH = object_path("v1", "nodes", NODE)
@@ -153,6 +153,36 @@ def ready(stage: Stage, agent: "subprocess.Popen[bytes]") -> Stage:
     stage.put_catalog(stage.entry + "}", defaults="{unlistedTTL: 0s}")
     stage.until(stage.is_ready)
     return stage
+
+
+def test_on_a_cluster_that_is_too_old_the_agent_writes_nothing_and_ends_with_a_sentence(
+    stage: Stage,
+) -> None:
+    stage.server.discovery["/version"] = {"gitVersion": "v1.29.15"}
+    stage.put_catalog(stage.entry + "}")
+    before = len(stage.server.seen)
+    done = subprocess.run(  # noqa: S603 - ours
+        stage.command(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "Kubernetes v1.29.15 is older than 1.30" in done.stdout + done.stderr
+    assert {seen.method for seen in stage.server.seen[before:]} == {"GET"}
+
+
+@pytest.fixture
+def without_version(stage: Stage) -> None:
+    stage.server.standing["GET", "/version"] = refusing(503)
+
+
+@pytest.mark.usefixtures("without_version", "agent")
+def test_an_agent_that_does_not_know_the_version_yet_fills_and_asks_again_before_it_writes(
+    stage: Stage,
+) -> None:
+    stage.put_catalog(stage.entry + "}")
+    until(stage.holds_the_model, stage)
+    assert stage.report() is None
+    del stage.server.standing["GET", "/version"]
+    stage.until(stage.is_ready)
 
 
 @pytest.mark.usefixtures("agent")
