@@ -36,7 +36,7 @@ from webhook.state import State
 MUTATE_PODS: Final = "/mutate-pods"
 VALIDATE_CATALOG: Final = "/validate-catalog"
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # the API server itself accepts objects of about 3 MiB
-MAX_QUESTION_BYTES: Final = 256 * 1024  # a pod of 20 KiB is a large one
+MAX_QUESTION_BYTES: Final = 128 * 1024  # a pod of 20 KiB is a large one
 _TOO_LARGE: Final = "the body is too large; accepted: up to {} bytes"
 _BEARER: Final = re.compile(r"Bearer ([!-~]+)", re.IGNORECASE)  # RFC 6750; no space, no control
 _EXTRA: Final = {

@@ -49,7 +49,7 @@ from webhook.state import State
 MAX_AT_ONCE: Final = 2
 WITHIN_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 3.0
-_TOO_SLOW: Final = "the API server is too slow to ask it: try again"
+_TOO_SLOW: Final = "it takes too long: try again"
 _HIDDEN: Final = (
     "entries for other namespaces, and nodes: told to who may read ConfigMap larder-catalog in"
     " larder-system"

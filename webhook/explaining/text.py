@@ -45,11 +45,11 @@ def _show_uri(out: Console, uri: UriExplanation) -> None:
     say(out)
     say(out, f"{uri.uri}: {uri.reason or 'Matched'}: {uri.sentence}")
     strangers = [c for c in uri.considered if c.because == "its URI is another"]
-    hidden = strangers[_MAX_STRANGERS:]
+    hidden = set(map(id, strangers[_MAX_STRANGERS:]))
     rows = (
         ("  " + c.name, c.key, c.storage_uri, "yes" if c.is_chosen else "no", c.because)
         for c in uri.considered
-        if c not in hidden
+        if id(c) not in hidden
     )
     show_table(out, ("  ENTRY", "KEY", "URI", "CHOSEN", "BECAUSE"), rows)
     if hidden:
