@@ -4,6 +4,7 @@ Reads, then pure checks, then a line each: ok, warning, broken, or not checked a
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from cli.output import FOUND_A_PROBLEM, console, refuse, say, show_json, show_ta
 from runtime.clock import SystemClock
 from runtime.kube.client import KubeClient
 from runtime.kube.errors import KubeError
+from runtime.printing import Cell
 
 JSON_EXAMPLE: Final = """\
 {
@@ -81,16 +83,18 @@ def diagnosis_of(cluster: Cluster) -> Diagnosis:
     return Diagnosis(is_broken, cluster.version, findings)
 
 
+def _rows(findings: tuple[Finding, ...]) -> Iterator[tuple[Cell, ...]]:
+    """A line each, and what to do below it; once, where several ask for the same."""
+    following = (*(finding.cure for finding in findings[1:]), "")
+    for finding, next_cure in zip(findings, following, strict=True):
+        verdict = styled(finding.verdict, _STYLES[finding.verdict])
+        yield finding.check, verdict, finding.sentence
+        if finding.cure and finding.cure != next_cure:
+            yield "", "", finding.cure
+
+
 def _show(out: Console, result: Diagnosis) -> None:
-    rows = [
-        row
-        for finding in result.findings
-        for row in (
-            (finding.check, styled(finding.verdict, _STYLES[finding.verdict]), finding.sentence),
-            ("", "", finding.cure),
-        )
-        if row[2]
-    ]
+    rows = _rows(result.findings)
     show_table(out, ("CHECK", "VERDICT", "WHAT, AND WHAT TO DO"), rows)
     counts = Counter(finding.verdict for finding in result.findings)
     say(out)

@@ -8,7 +8,8 @@ from cli_cases import ACTING, larder, shape_fault
 from doctor_world import LLAMA, Install, kubeconfig_of
 
 from cli.doctor import CHECKS, JSON_EXAMPLE
-from cli.doctor_findings import Check, Cluster, What, findings_of, named
+from cli.doctor_findings import APPLY, Check, Cluster, What, findings_of, named
+from cli.doctor_install import SHIPPED
 from cli.doctor_reads import TARGETS
 from larder.node_report import ModelReport, NodeReport
 from larder.status import ModelState
@@ -43,6 +44,14 @@ def test_what_is_broken_is_status_1_with_a_cure_and_a_warning_is_status_0(instal
     assert "new pods start without the cache" in run.out
     assert "kubectl -n larder-system describe deployment larder-webhook" in run.out
     assert run.out.splitlines()[-1] == f"{len(CHECKS) - 1} ok, 1 broken"
+
+
+def test_a_cure_of_several_is_printed_once(install: Install) -> None:
+    for name in SHIPPED:
+        install.remove("validatingadmissionpolicies", name, "")
+    run = install.doctor()
+    assert run.out.count("is not there") == len(SHIPPED)
+    assert run.out.count(APPLY) == 1
 
 
 def test_an_install_is_only_read(install: Install) -> None:
