@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from larder.contract import SYSTEM_NAMESPACE
-from runtime.kube.client import KubeClient
+from runtime.kube.client import MERGE_PATCH, KubeClient
 from runtime.kube.errors import AlreadyExistsError, NotFoundError
 from runtime.kube.paths import collection_path, object_path
-from tests.cluster.accounts import CONTROLLER, NODES, PODS, Accounts, Identity
+from tests.cluster.accounts import CONTROLLER, DRY_RUN, NODES, PODS, Accounts, Identity
+from tests.cluster.claims import is_refused
 from tests.controller.conftest import until
 
 DEMO_NAMESPACE = "larder-demo"
@@ -77,6 +78,16 @@ def nodes(admin: KubeClient) -> Iterator[tuple[str, str]]:
     yield names[0], names[1]
     for name in names:
         admin.delete(f"{NODES}/{name}")
+
+
+@pytest.fixture(scope="module")
+def agent(accounts: Accounts, nodes: tuple[str, str]) -> Iterator[Identity]:
+    """An agent's token, bound to its pod on a node; the policy that holds it is in force."""
+    identity, pod = accounts.agent_on(*nodes)
+    other = f"{NODES}/{{other}}{DRY_RUN}"
+    until(lambda: is_refused(identity.ask("PATCH", other, {}, MERGE_PATCH)), "the policy holds")
+    yield identity
+    accounts.admin.delete(pod, options={"gracePeriodSeconds": 0})
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
-from runtime.kube.client import JSON, JSON_PATCH, MERGE_PATCH
+from runtime.kube.client import JSON, JSON_PATCH, MERGE_PATCH, KubeClient
 from runtime.kube.paths import collection_path
 from tests.cluster.accounts import (
     CONFIG_MAPS,
@@ -23,6 +23,7 @@ from tests.cluster.accounts import (
     events_path,
     rights,
 )
+from tests.cluster.claims import goes_through, taken_away
 from tests.cluster.test_cluster_agent import until
 from webhook.certificates import CONFIGURATION, SECRET
 
@@ -241,6 +242,19 @@ def test_the_policy_refuses_in_our_words(held: Identity, name: str) -> None:
     answer = held.ask("PATCH", f"{MUTATING}/{CONFIGURATION}{DRY_RUN}", [operation], JSON_PATCH)
     assert (answer.status, "larder: the webhook" in answer.message) == (403, True), answer.message
     assert words in answer.message
+
+
+def test_without_its_policy_a_webhooks_token_would_change_each_of_these(
+    admin: KubeClient, held: Identity
+) -> None:
+    path = f"{MUTATING}/{CONFIGURATION}{DRY_RUN}"
+    with taken_away(admin, "larder-webhook-bundle-and-path-only"):
+        for operation, _ in DENIED.values():
+            goes_through(lambda o=operation: held.ask("PATCH", path, [o], JSON_PATCH))
+    until(
+        lambda: held.ask("PATCH", path, [operation], JSON_PATCH).status == 403,
+        "the policy is not in force again",
+    )
 
 
 @pytest.mark.parametrize("path", [f"{plural}/{CONFIGURATION}" for plural in CONFIGURATIONS])
