@@ -17,7 +17,7 @@ from doctor_world import (
     ready,
 )
 
-from larder.claims import RETIRING_ANNOTATION, Claim
+from larder.claims import LABELS, RETIRING_ANNOTATION, Claim
 from larder.node_report import ModelReport, NodeReport
 from larder.status import ModelState
 
@@ -134,6 +134,13 @@ def of_claim(phase: str, **metadata: object) -> Spoil:
     return lambda install: install.claim(Claim("search", VAST), phase, **metadata)
 
 
+def somebody_elses(install: Install) -> None:
+    """A tenant's claim of our name and label, bound to no volume of ours."""
+    metadata = {"name": Claim("chat", LLAMA).name, "namespace": "chat", "labels": dict(LABELS)}
+    content = {"metadata": metadata, "spec": {}, "status": {"phase": "Lost"}}
+    install.put("PersistentVolumeClaim", content)
+
+
 NO_CLAIM = "pods of search cannot mount vast: no hostPath, no Bound claim"
 
 
@@ -220,8 +227,9 @@ CATALOGS = [
     pytest.param(
         of_claim("Pending", labels={}),
         [("volumes", "warning", NO_CLAIM)],
-        id="a claim of somebody else's",
+        id="a claim that lost its label",
     ),
+    pytest.param(somebody_elses, [], id="a claim of somebody else's"),
     pytest.param(
         lambda i: i.remove("namespaces", "chat", ""),
         [("namespaces", "warning", "model llama is for chat, which is not there")],
