@@ -7,9 +7,9 @@
      "models": [{"key": "…", "name": "…", "state": "Downloading", "reason": null, "message": null,
      "revision": "…", "bytesDone": 1, "bytesTotal": 2, "rateBytesPerSecond": 1, "etaSeconds": 1}]}
 
-Admins and the webhook read it; tenants cannot. Readers ignore keys they do not know and take
-another version for no report. A report is written when a state changes, and otherwise, for bytes
-and rates alone, at most every `PROGRESS_SECONDS`.
+Admins and the webhook read it; tenants cannot. Readers ignore keys they do not know, leave out
+models in a state that they do not know, and take another version for no report. A report is written
+when a state changes, and otherwise, for bytes and rates alone, at most every `PROGRESS_SECONDS`.
 """
 
 import json
@@ -26,6 +26,7 @@ PROGRESS_SECONDS: Final = 30.0
 COMPONENT: Final = ("app.kubernetes.io/component", "node-report")  # a label that reports have
 NODE_NAME_MAX: Final = 241  # 253, the longest name of a ConfigMap, less the prefix
 _PREFIX: Final = "larder-node-"
+_STATES: Final = frozenset(map(str, ModelState))
 
 
 def config_map_name(node: str) -> str:
@@ -136,7 +137,7 @@ def parse_node_report(text: str) -> NodeReport | None:
             disk_bytes=_count(raw["diskBytes"]),
             disk_available_bytes=_count(raw["diskAvailableBytes"]),
             catalog_problems=tuple(str(p) for p in raw["catalogProblems"]),
-            models=tuple(_parse_model(m) for m in raw["models"]),
+            models=tuple(_parse_model(m) for m in raw["models"] if m["state"] in _STATES),
             node_groups=None if groups is None else tuple(str(name) for name in groups),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
