@@ -3,9 +3,9 @@
     before KServe ──▶ KServe(release, around).mutate(pod) ──▶ after KServe
 
 Written from what was observed and read of KServe, and held to recordings of a running one
-(tests/recorded). A pod is raw JSON; it is never changed in place. Left out is what never leaves an
-init container `storage-initializer` of the usual shape: modelcars, native OCI volumes, KServe's
-agent. The API server's own defaults are applied to a container that KServe adds, as in recordings.
+(tests/recorded). A pod is raw JSON; it is never changed in place. What KServe adds beside its
+initializer is in `kserve_sidecars`. The API server's own defaults are applied to an init container
+that KServe adds, as in recordings.
 """
 
 import copy
@@ -15,31 +15,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.fakes.kserve_sidecars import (
+    AGENT,
+    INTERNAL,
+    MODEL_PATH,
+    SHARED_VOLUME,
+    RefusedError,
+    add_agent,
+    add_image_volume,
+    add_modelcar,
+    mount,
+)
+
 Pod = Any
 
-INTERNAL: Final = "internal.serving.kserve.io"
 SERVING: Final = "serving.kserve.io"
 SOURCE_URI: Final = f"{INTERNAL}/storage-initializer-sourceuri"
 ISVC_LABEL: Final = f"{SERVING}/inferenceservice"
 LOCAL_MODEL: Final = f"{INTERNAL}/localmodel"
-AGENT: Final = f"{INTERNAL}/agent"
 STORAGE_SPEC: Final = f"{INTERNAL}/storage-spec"
 CONFIDENTIAL: Final = f"{INTERNAL}/confidential-enabled"
 READ_ONLY: Final = "storage.kserve.io/readonly"
 PLACEHOLDER: Final = "<scheme-placeholder>://"
 INITIALIZER: Final = "storage-initializer"
-SHARED_VOLUME: Final = "kserve-provision-location"
 CLAIM_VOLUME: Final = "kserve-pvc-source"
-MODEL_PATH: Final = "/mnt/models"
 HUB_VARIABLES: Final = {
     "HF_HUB_ENABLE_HF_TRANSFER": "1",
     "HF_XET_HIGH_PERFORMANCE": "1",
     "HF_XET_NUM_CONCURRENT_RANGE_GETS": "8",
 }
-
-
-class RefusedError(Exception):
-    """KServe answers an error, so that the API server refuses the pod (`failurePolicy: Fail`)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Release:
     """The init container runs as the uid of Istio's sidecar, where the CNI plugin redirects."""
     sets_hub_variables: bool = True
     """The init container is told to use the hub's faster ways."""
+    oci_modes: Mapping[str, str] = field(default_factory=dict)
+    """By scheme, how a model in an image gets to the server; others go to the init container."""
 
 
 V0_11: Final = Release(
@@ -70,8 +76,16 @@ V0_11: Final = Release(
     follows_istio=False,
     sets_hub_variables=False,
 )
-V0_15: Final = Release("v0.15", sets_hub_variables=False)
-CURRENT: Final = Release("current")
+V0_15: Final = Release("v0.15", sets_hub_variables=False, oci_modes={"oci": "modelcar"})
+CURRENT: Final = Release(
+    "current",
+    oci_modes={
+        "oci": "modelcar",
+        "oci+modelcar": "modelcar",
+        "oci+native": "native",
+        "oci+fetch": "fetch",
+    },
+)
 RELEASES: Final = (V0_11, V0_15, CURRENT)
 
 
@@ -109,12 +123,20 @@ class KServe:
         if accelerator := annotations.get(f"{SERVING}/gke-accelerator"):
             selector = pod["spec"].setdefault("nodeSelector", {})
             selector["cloud.google.com/gke-accelerator"] = accelerator
-        if uri := _claim_of_local_model(metadata) or annotations.get(SOURCE_URI):
+        uri = _claim_of_local_model(metadata) or annotations.get(SOURCE_URI, "")
+        scheme, _, image = uri.partition("://")
+        mode = self.release.oci_modes.get(scheme, "")
+        if mode == "fetch":
+            self._add_storage(pod, [(f"oci://{image}", MODEL_PATH)], "mnt-models", MODEL_PATH)
+        elif uri and not mode:
             self._add_storage(pod, [(uri, MODEL_PATH)], SHARED_VOLUME, MODEL_PATH)
         if self.release.follows_istio:
             _follow_istio(pod)
-        for name in ("enable-metric-aggregation", "enable-prometheus-scraping"):
-            annotations.setdefault(f"{SERVING}/{name}", "false")
+        add_agent(pod, self.around.variables)
+        _aggregate_metrics(pod)
+        if mode in {"modelcar", "native"}:
+            add = add_modelcar if mode == "modelcar" else add_image_volume
+            add(pod["spec"], image, self._servers(pod["spec"]))
         return pod
 
     def build(self, pod: Pod, uris: Sequence[tuple[str, str]]) -> Pod:
@@ -129,7 +151,7 @@ class KServe:
             if uri.startswith("pvc://"):
                 claim = {"claimName": uri.removeprefix("pvc://").partition("/")[0]}
                 source = {"persistentVolumeClaim": claim}
-                _mount(pod["spec"], server, _volume_name(path), source, path, True)  # noqa: FBT003
+                mount(pod["spec"], server, _volume_name(path), source, path, True)  # noqa: FBT003
         if fetched:
             parent = os.path.commonpath([path for _, path in fetched])
             self._add_storage(pod, fetched, _volume_name(parent), parent)
@@ -139,18 +161,11 @@ class KServe:
         self, pod: Pod, uris: Sequence[tuple[str, str]], volume: str, parent: str
     ) -> None:
         spec, annotations = pod["spec"], pod["metadata"].get("annotations") or {}
-        is_oci = uris[0][0].startswith(("oci://", "oci+native://", "oci+modelcar://"))
         is_there = INITIALIZER in {c["name"] for c in spec.get("initContainers", [])}
-        if AGENT in annotations or is_oci or is_there:
+        if AGENT in annotations or is_there:
             return
-        names = {c["name"]: c for c in spec["containers"]}
-        server = names.get("kserve-container")
-        if server is None and self.release.serves_workers:
-            server = names.get("worker-container")
-        if server is None:
-            raise RefusedError("Invalid configuration: cannot find container")
-        transformer = names.get("transformer-container")
-        servers = [server, transformer] if transformer else [server]
+        servers = self._servers(spec)
+        server = servers[0]
         is_read_only = annotations.get(READ_ONLY) != "false" or not self.release.honours_read_only
         claim = uris[0][0].removeprefix("pvc://") if uris[0][0].startswith("pvc://") else ""
         if claim and not self.release.links_claims:
@@ -160,13 +175,24 @@ class KServe:
             if claim:
                 _link_claim(spec, claim, [*servers, container])
             for reader in servers:
-                _mount(spec, reader, volume, {"emptyDir": {}}, parent, is_read_only)
-            _mount(spec, container, volume, {"emptyDir": {}}, parent, False)  # noqa: FBT003
+                mount(spec, reader, volume, {"emptyDir": {}}, parent, is_read_only)
+            mount(spec, container, volume, {"emptyDir": {}}, parent, False)  # noqa: FBT003
             self._add_lookups(spec, container)
             spec.setdefault("initContainers", []).append(_with_defaults(container))
         for variable in server.get("env", []):
             if variable["name"] == "STORAGE_URI" and variable.get("value"):
                 variable["value"] = MODEL_PATH
+
+    def _servers(self, spec: Any) -> list[Any]:
+        """The containers that read the model, the model's server first."""
+        names = {c["name"]: c for c in spec["containers"]}
+        server = names.get("kserve-container")
+        if server is None and self.release.serves_workers:
+            server = names.get("worker-container")
+        if server is None:
+            raise RefusedError("Invalid configuration: cannot find container")
+        transformer = names.get("transformer-container")
+        return [server, transformer] if transformer else [server]
 
     def _initializer(
         self, pod: Pod, uris: Sequence[tuple[str, str]], server: Mapping[str, Any]
@@ -202,15 +228,20 @@ class KServe:
     def _add_lookups(self, spec: Any, container: dict[str, Any]) -> None:
         """What does not come from the pod: credentials, the CA bundle, a storage container."""
         for name, (path, source) in self.around.credentials.items():
-            _mount(spec, container, name, source, path, True)  # noqa: FBT003
+            mount(spec, container, name, source, path, True)  # noqa: FBT003
         if self.around.ca_bundle:
             path = "/etc/ssl/custom-certs"
             source = {"configMap": {"name": self.around.ca_bundle}}
-            _mount(spec, container, "cabundle-cert", source, path, True)  # noqa: FBT003
+            mount(spec, container, "cabundle-cert", source, path, True)  # noqa: FBT003
             container["env"] += [
                 {"name": "CA_BUNDLE_CONFIGMAP_NAME", "value": self.around.ca_bundle},
                 {"name": "CA_BUNDLE_VOLUME_MOUNT_POINT", "value": path},
             ]
+        if container["args"][0].startswith("oci://") and "imagePullSecrets" in spec:
+            path = "/mnt/oci-fetch-auth"
+            source = {"projected": {"sources": []}}
+            mount(spec, container, "kserve-oci-fetch-docker-config", source, path, True)  # noqa: FBT003
+            container["env"].append({"name": "KSERVE_OCI_DOCKER_CONFIG", "value": path})
         more = copy.deepcopy(dict(self.around.storage_container))
         known = {variable["name"] for variable in more.get("env", [])}
         kept = [variable for variable in container["env"] if variable["name"] not in known]
@@ -244,7 +275,7 @@ def _mount_claim(spec: Any, claim: str, servers: Sequence[Any], *, is_read_only:
     name, _, path = claim.partition("/")
     source = {"persistentVolumeClaim": {"claimName": name}}
     for server in servers:
-        _mount(spec, server, CLAIM_VOLUME, source, MODEL_PATH, is_read_only)
+        mount(spec, server, CLAIM_VOLUME, source, MODEL_PATH, is_read_only)
         if path:
             next(m for m in server["volumeMounts"] if m["name"] == CLAIM_VOLUME)["subPath"] = path
 
@@ -253,21 +284,8 @@ def _link_claim(spec: Any, claim: str, containers: Sequence[Any]) -> None:
     name, _, path = claim.partition("/")
     source = {"persistentVolumeClaim": {"claimName": name}}
     for container in containers:
-        _mount(spec, container, CLAIM_VOLUME, source, "/mnt/pvc", True)  # noqa: FBT003
+        mount(spec, container, CLAIM_VOLUME, source, "/mnt/pvc", True)  # noqa: FBT003
     containers[-1]["args"][0] = f"/mnt/pvc/{path}"
-
-
-def _mount(  # noqa: PLR0913, PLR0917 - a mount and its volume
-    spec: Any, container: Any, name: str, source: Mapping[str, Any], path: str, is_read_only: bool
-) -> None:
-    """A volume and its mount, each only if none has the name (whatever its path or source)."""
-    volumes, mounts = spec.setdefault("volumes", []), container.setdefault("volumeMounts", [])
-    if name not in {volume["name"] for volume in volumes}:
-        volumes.append({"name": name, **copy.deepcopy(source)})
-    if name not in {mount["name"] for mount in mounts}:
-        mounts.append(
-            {"mountPath": path, "name": name} | ({"readOnly": True} if is_read_only else {})
-        )
 
 
 def _with_defaults(container: Any) -> Any:
@@ -277,6 +295,20 @@ def _with_defaults(container: Any) -> Any:
     defaults = {"imagePullPolicy": policy, "terminationMessagePath": "/dev/termination-log"}
     container = {k: v for k, v in container.items() if (k, v) != ("env", [])}
     return defaults | container
+
+
+def _aggregate_metrics(pod: Pod) -> None:
+    """Knative's sidecar is told where the server's metrics are, and pods say that they did not."""
+    annotations = pod["metadata"]["annotations"]
+    for name in ("enable-metric-aggregation", "enable-prometheus-scraping"):
+        annotations.setdefault(f"{SERVING}/{name}", "false")
+    if annotations[f"{SERVING}/enable-metric-aggregation"] != "true":
+        return
+    for proxy in (c for c in pod["spec"]["containers"] if c["name"] == "queue-proxy"):
+        said = {variable["name"] for variable in proxy.setdefault("env", [])}
+        if "AGGREGATE_PROMETHEUS_METRICS_PORT" not in said:
+            proxy["env"].append({"name": "AGGREGATE_PROMETHEUS_METRICS_PORT", "value": "9088"})
+            proxy.setdefault("ports", []).append({"name": "aggr-metric", "containerPort": 9088})
 
 
 def _follow_istio(pod: Pod) -> None:

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.fakes.kserve_mutator import (
-    AGENT,
     CONFIDENTIAL,
     CURRENT,
-    INTERNAL,
     ISVC_LABEL,
     LOCAL_MODEL,
     PLACEHOLDER,
@@ -27,12 +25,14 @@ from tests.fakes.kserve_mutator import (
     SERVING,
     SOURCE_URI,
     STORAGE_SPEC,
+    V0_11,
     V0_15,
     KServe,
     Pod,
     Release,
     Surroundings,
 )
+from tests.fakes.kserve_sidecars import AGENT, INTERNAL
 
 Edit = Callable[[Pod], object]
 
@@ -170,10 +170,17 @@ RESTRICTED: Final = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-S3_SECRET: Final = tuple(
-    {"name": name, "valueFrom": {"secretKeyRef": {"name": "s3creds", "key": name}}}
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-)
+
+
+def of_secret(*names: str) -> tuple[Any, ...]:
+    """Variables that KServe takes from the secrets of the service account."""
+    return tuple(
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "creds", "key": name}}}
+        for name in names
+    )
+
+
+S3_SECRET: Final = of_secret("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 LOCAL_MODEL_KEYS: Final = (
     labelled(**{LOCAL_MODEL: "qwen"}),
     annotated(
@@ -185,6 +192,17 @@ STORAGE_KEY: Final = (
     annotated(**{STORAGE_SPEC: "true", f"{INTERNAL}/storage-spec-key": "minio"}),
 )
 MODEL: Final = "kserve-provision-location"
+PULLER: Final = annotated(
+    **{
+        AGENT: "true",
+        f"{INTERNAL}/modelDir": "/mnt/models",
+        f"{INTERNAL}/configVolumeName": "modelconfig-qwen-0",
+    }
+)
+BATCHER: Final = annotated(**{f"{INTERNAL}/batcher": "true"})
+LOGGER: Final = annotated(**{f"{INTERNAL}/logger": "true"})
+MODELCAR: Final = "oci://registry.example/model:1"
+SINCE_V0_12: Final = (V0_15, CURRENT)
 WORKER: Final = (
     server(name="worker-container"),
     labelled(app="isvc.qwen-hf-predictor-worker"),
@@ -296,7 +314,31 @@ SHAPES: Final[dict[str, Shape]] = {
             credentials={"user-gcp-sa": ("/var/secrets/", {"secret": {"secretName": "gcp"}})},
         )
     ),
+    "credentials of the hub": shape(around=Surroundings(variables=of_secret("HF_TOKEN"))),
+    "credentials of Azure, for a place that nobody caches": shape(
+        uri("https://account.blob.core.windows.net/container/model"),
+        around=Surroundings(variables=of_secret("AZ_CLIENT_ID", "AZ_CLIENT_SECRET")),
+        reason="ModelNotInCatalog",
+        **NONE,
+    ),
+    "credentials of HDFS": shape(
+        uri("hdfs://user/model"),
+        around=Surroundings(
+            credentials={
+                "hdfs-secrets": ("/var/secrets/kserve-hdfscreds", {"secret": {"secretName": "h"}})
+            }
+        ),
+        reason="SchemeNotCacheable",
+        **NONE,
+    ),
     "CA bundle": shape(around=Surroundings(ca_bundle="global-ca-bundle")),
+    "CA bundle and S3's own variable of it": shape(
+        uri(LLAMA),
+        around=Surroundings(
+            ca_bundle="global-ca-bundle",
+            variables=[*S3_SECRET, {"name": "AWS_CA_BUNDLE", "value": "/etc/ssl/custom-certs/ca"}],
+        ),
+    ),
     # --- what others do to pods
     "Istio's CNI, uid of the sidecar": shape(*istio(securityContext={"runAsUser": 1000670000})),
     "Istio's CNI, uid by annotation": shape(
@@ -361,7 +403,27 @@ SHAPES: Final[dict[str, Shape]] = {
     "a claim that is linked": shape(
         uri("pvc://weights/qwen"), releases=RELEASES[:1], reason="SchemeNotCacheable", **NONE
     ),
+    "a claim to write": shape(
+        uri("pvc://weights"),
+        annotated(**{READ_ONLY: "false"}),
+        releases=SINCE_V0_12,
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
+    "a claim for a collocated transformer, too": shape(
+        uri("pvc://weights/qwen"),
+        beside("transformer-container"),
+        releases=SINCE_V0_12,
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
     "KServe's own cache": shape(*LOCAL_MODEL_KEYS, reason="ManagedByKServeLocalModel", **NONE),
+    "KServe's own cache, with a slash at the end": shape(
+        *LOCAL_MODEL_KEYS, uri(f"{QWEN}/"), reason="ManagedByKServeLocalModel", **NONE
+    ),
+    "KServe's own cache, deep below": shape(
+        *LOCAL_MODEL_KEYS, uri(f"{QWEN}/a/b"), reason="ManagedByKServeLocalModel", **NONE
+    ),
     "transformer that inherits KServe's own cache": shape(
         *LOCAL_MODEL_KEYS,
         labelled(component="transformer"),
@@ -370,12 +432,74 @@ SHAPES: Final[dict[str, Shape]] = {
         **NONE,
     ),
     "the words of KServe's own cache without its label": shape(*LOCAL_MODEL_KEYS[1:]),
-    "a modelcar": shape(uri("oci://registry/model:1"), reason="NoStorageInitializer", **NONE),
-    "an OCI image that is fetched": shape(
-        uri("oci+fetch://registry/model:1"), reason="SchemeNotCacheable", **NONE
+    # --- models in images
+    "a modelcar": shape(uri(MODELCAR), releases=SINCE_V0_12, reason="NoStorageInitializer", **NONE),
+    "a modelcar before releases knew them": shape(
+        uri(MODELCAR), releases=(V0_11,), reason="SchemeNotCacheable", **NONE
     ),
-    "KServe's agent": shape(annotated(**{AGENT: ""}), reason="MultiModelAgent", **NONE),
+    "a modelcar, by its own scheme": shape(
+        uri("oci+modelcar://registry.example/model:1"),
+        releases=(CURRENT,),
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
+    "a modelcar on Knative, for a collocated transformer, too": shape(
+        *KNATIVE,
+        uri(MODELCAR),
+        beside("transformer-container"),
+        releases=SINCE_V0_12,
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
+    "a modelcar of a worker": shape(
+        *WORKER, uri(MODELCAR), releases=SINCE_V0_12, reason="NoStorageInitializer", **NONE
+    ),
+    "an image's volume": shape(
+        uri("oci+native://registry.example/model:1"),
+        releases=(CURRENT,),
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
+    "an image's volume for a collocated transformer, too": shape(
+        uri("oci+native://registry.example/model:1"),
+        beside("transformer-container"),
+        releases=(CURRENT,),
+        reason="NoStorageInitializer",
+        **NONE,
+    ),
+    "an image that is fetched": shape(
+        uri("oci+fetch://registry.example/model:1"),
+        releases=(CURRENT,),
+        reason="SchemeNotCacheable",
+        **NONE,
+    ),
+    "an image that is fetched with the pod's own secrets": shape(
+        uri("oci+fetch://registry.example/model:1"),
+        spec(imagePullSecrets=[{"name": "registry"}]),
+        releases=(CURRENT,),
+        reason="SchemeNotCacheable",
+        **NONE,
+    ),
+    # --- KServe's agent and metrics
+    "an agent that pulls models": shape(PULLER, reason="MultiModelAgent", **NONE),
+    "an agent that batches": shape(BATCHER),
+    "an agent that logs, with the account's secret": shape(
+        LOGGER, uri(LLAMA), around=Surroundings(variables=S3_SECRET)
+    ),
+    "an agent that logs and batches before a collocated transformer": shape(
+        LOGGER,
+        BATCHER,
+        beside("transformer-container", readinessProbe={"tcpSocket": {"port": 8080}}),
+        readers=("kserve-container", "transformer-container"),
+    ),
+    "an agent that logs on Knative, which aggregates metrics": shape(
+        *KNATIVE[:-1],
+        beside("queue-proxy", env=[{"name": "USER_PORT", "value": "8080"}]),
+        LOGGER,
+        annotated(**{f"{SERVING}/enable-metric-aggregation": "true"}),
+    ),
     "confidential": shape(annotated(**{CONFIDENTIAL: "true"}), reason="ConfidentialModel", **NONE),
+    "not confidential, says KServe": shape(annotated(**{CONFIDENTIAL: "false"})),
     "read-write asked, whether the release knows it or not": shape(
         annotated(**{READ_ONLY: "false"}), reason="WritableMountRequested", **NONE
     ),

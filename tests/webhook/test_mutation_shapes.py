@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.kserve_mutator import CURRENT, V0_11, KServe, RefusedError, mount_tokens
+from tests.fakes.kserve_mutator import CURRENT, V0_11, KServe, mount_tokens
+from tests.fakes.kserve_sidecars import AGENT, RefusedError
 from tests.fakes.predictor_pods import (
     LOCAL_MODEL_KEYS,
     SHAPES,
@@ -14,6 +15,7 @@ from tests.fakes.predictor_pods import (
     Pod,
     Shape,
     Surroundings,
+    annotated,
     istio,
     recorded,
     server,
@@ -27,6 +29,7 @@ ROWS = [
     for name, row in SHAPES.items()
     for release in row.releases
 ]
+PLACES = ("initContainers", "containers")
 every_shape = pytest.mark.parametrize(("row", "kserve"), ROWS)
 
 
@@ -98,6 +101,40 @@ def sorted_parts(pod: Pod) -> Any:
     return spec, annotations
 
 
+@pytest.mark.parametrize(
+    ("name", "inits", "added"),
+    [
+        ("a modelcar", ["modelcar-init"], ["modelcar"]),
+        ("a modelcar of a worker", ["modelcar-init"], ["modelcar"]),
+        ("an image's volume", [], []),
+        ("an image that is fetched", ["storage-initializer"], []),
+        ("an agent that pulls models", [], ["agent"]),
+        ("an agent that batches", ["storage-initializer"], ["agent"]),
+        (
+            "an agent that logs on Knative, which aggregates metrics",
+            ["storage-initializer"],
+            ["agent"],
+        ),
+    ],
+)
+def test_the_model_of_kserve_adds_its_sidecars(
+    name: str, inits: list[str], added: list[str]
+) -> None:
+    row = SHAPES[name]
+    after = KServe(CURRENT, row.around).mutate(row.before)
+    names = {k: [c["name"] for c in after["spec"].get(k, [])] for k in PLACES}
+    before = [c["name"] for c in row.before["spec"]["containers"]]
+    assert names == {"initContainers": inits, "containers": before + added}
+
+
+def test_the_model_of_kserve_mounts_an_images_folder() -> None:
+    after = KServe().mutate(SHAPES["an image's volume"].before)
+    mount = {"name": "mnt-models", "mountPath": "/mnt/models", "readOnly": True}
+    assert mount | {"subPath": "models"} in after["spec"]["containers"][0]["volumeMounts"]
+    source = {"reference": "registry.example/model:1", "pullPolicy": "IfNotPresent"}
+    assert {"name": "mnt-models", "image": source} in after["spec"]["volumes"]
+
+
 @every_shape
 def test_the_model_of_kserve_changes_a_pod_once(row: Shape, kserve: KServe) -> None:
     once = kserve.mutate(row.before)
@@ -110,6 +147,9 @@ def test_the_model_of_kserve_changes_a_pod_once(row: Shape, kserve: KServe) -> N
         pytest.param(shape(server(name="main")), CURRENT, id="no server's container"),
         pytest.param(shape(*WORKER), V0_11, id="a worker before releases knew them"),
         pytest.param(shape(*LOCAL_MODEL_KEYS[:1]), CURRENT, id="its own cache without a claim"),
+        pytest.param(
+            shape(annotated(**{AGENT: "true"})), CURRENT, id="its agent without a list of models"
+        ),
     ],
 )
 def test_what_kserve_refuses_is_left_to_kserve(odd: Shape, release: Any, view: View) -> None:
