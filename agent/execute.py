@@ -5,10 +5,13 @@ and the rest of the plan is left to the next one: it was made for room that is n
 disk refuses to one model is that model's failure, and holds up no other.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 from agent.credentials import Secrets
 from agent.fill.job import Job, Operation
@@ -19,9 +22,11 @@ from agent.planning.plan import Cancel, Evict, Fill, Observation, Plan, Publish,
 from agent.planning.values import Failure, Inventory
 from agent.pods import Pods
 from agent.report import Statuses
+from agent.sources.secret import Secret
 from agent.sources.web import Network
 from agent.store.store import Store
 from larder import catalog
+from larder.catalog import ModelEntry
 from larder.contract import FillFailure
 from larder.errors import (
     CacheRootError,
@@ -34,6 +39,10 @@ from larder.layout import Digest, Key
 from larder.status import ModelState, SlotStatus
 from runtime.clock import Clock
 from runtime.logs import get_logger
+
+SECRET_RECHECK_SECONDS: Final = 60.0
+_OF_CREDENTIALS: Final = frozenset({FillFailure.ACCESS_DENIED, FillFailure.MODEL_NOT_FOUND})
+"""What a source says to a wrong token: many hide private models."""
 
 _log = get_logger()
 
@@ -59,9 +68,12 @@ class Executor:
         self._tools = tools
         self._failures = failures
         self._started: dict[Key, float] = {}
+        self._shown: dict[Key, tuple[ModelEntry, str]] = {}
+        self._looked_at = 0.0
 
     def settle(self) -> bool:
-        """Take in fills that ended; whether there were any."""
+        """Take in fills that ended; whether there were any. Secrets are looked at again, too."""
+        self._forgive()
         finished = self._tools.fills.take_finished()
         for result in finished:
             self._settle(result)
@@ -89,6 +101,7 @@ class Executor:
         entry = seen.wishes.entries[action.key]
         is_fill = isinstance(action, Fill)
         try:
+            secret = self._tools.secrets.secret_of(entry)
             job = Job(
                 operation=Operation.FILL if is_fill else Operation.RESOLVE,
                 root=self._root_path,
@@ -96,7 +109,7 @@ class Executor:
                 storage_uri=entry.identity.storage_uri,
                 revision=entry.revision or "",
                 endpoint=entry.fetch_endpoint,
-                secret=self._tools.secrets.secret_of(entry),
+                secret=secret,
                 network=_network(entry.network or seen.wishes.network),
                 allow_patterns=tuple(entry.allow_patterns),
                 ignore_patterns=tuple(entry.ignore_patterns),
@@ -106,6 +119,7 @@ class Executor:
         except FillError as error:
             self._fail(action.key, error)
             return
+        self._shown[action.key] = entry, _fingerprint(secret)
         self._started.setdefault(action.key, self._tools.clock.monotonic())
         reserved_bytes = action.size_bytes if isinstance(action, Fill) else 0
         self._tools.fills.start(job, reserved_bytes)
@@ -115,6 +129,19 @@ class Executor:
             model=entry.name,
             reserved_bytes=reserved_bytes,
         )
+
+    def _forgive(self) -> None:
+        """Forget what a source said to a Secret that is another one by now."""
+        now = self._tools.clock.monotonic()
+        if now < self._looked_at + SECRET_RECHECK_SECONDS:
+            return
+        self._looked_at = now
+        for key, failure in list(self._failures.items()):
+            if failure.reason in _OF_CREDENTIALS and key in self._shown:
+                entry, shown = self._shown[key]
+                with suppress(FillError):  # it is missing now, or cannot be read
+                    if _fingerprint(self._tools.secrets.secret_of(entry)) != shown:
+                        del self._failures[key]
 
     def _settle(self, result: FillResult) -> None:
         if result.error is not None:
@@ -216,6 +243,11 @@ class Executor:
             freed_bytes=freed_bytes,
         )
         return True
+
+
+def _fingerprint(secret: Secret) -> str:
+    """What is kept of a Secret, to know it from the next one."""
+    return hashlib.sha256(json.dumps(asdict(secret), sort_keys=True).encode()).hexdigest()
 
 
 def _network(wanted: catalog.Network) -> Network:

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,32 @@ def test_credentials_that_hold_no_token_are_said_to(
     assert agent.status(key(hub, "a"))["reason"] == "AccessDenied"
     assert "holds no token" in agent.failures[key(hub, "a")].message
     assert not hub.requests
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["a gated model", "a private one"])
+def test_a_refused_token_is_tried_again_once_it_is_another_one_and_not_before(
+    root: CacheRoot, catalog: Path, tmp_path: Path, gated: bool
+) -> None:
+    (tmp_path / "token").write_text("hf_wrong")
+    repo = Repo(dict(FILES), gated=gated, private=not gated, tokens=("hf_right",))
+    with Hub({"acme/a": repo}) as hub:
+        agent = Agent(root, catalog)
+        write_catalog(catalog, hub, f"a credentials: {{tokenFile: {tmp_path / 'token'}}}")
+        agent.settle()
+        later = agent.clock.now() + 3000
+        failure = replace(agent.failures[key(hub, "a")], retry_at=later)
+        agent.failures[key(hub, "a")], asked = failure, len(hub.requests)
+        agent.clock.advance(61)
+        agent.settle()
+        (tmp_path / "token").unlink()  # as when a Secret is replaced
+        agent.clock.advance(61)
+        agent.settle()
+        assert agent.failures[key(hub, "a")] is failure
+        assert len(hub.requests) == asked
+        (tmp_path / "token").write_text("hf_right")
+        agent.clock.advance(61)
+        agent.settle()
+        assert agent.content(key(hub, "a")) == FILES
 
 
 def test_a_failed_fill_is_tried_again_when_its_time_has_come(
