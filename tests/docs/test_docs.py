@@ -13,6 +13,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LABEL_SELECTOR = {"key", "operator", "values"}  # Kubernetes' own words
 PROMISES = (ROOT / "docs/promises.md").read_text()
 FAULTS = (ROOT / "docs/faults.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 def named(document: Path) -> str:
@@ -28,7 +29,9 @@ def named_tests(page: str) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("name", sorted({*named_tests(PROMISES), *named_tests(FAULTS)}))
+@pytest.mark.parametrize(
+    "name", sorted({name for page in (PROMISES, FAULTS, SECURITY) for name in named_tests(page)})
+)
 def test_a_test_that_a_page_names_exists(name: str) -> None:
     file, _, test = name.partition("::")
     tree = ast.parse((ROOT / file).read_text())
@@ -49,6 +52,14 @@ def test_every_fault_has_a_test() -> None:
 
     assert [row for row in rows if not named_tests(row.rpartition(" | ")[2])] == []
     assert len(rows) > 10
+
+
+def test_every_attack_has_a_test() -> None:
+    table = SECURITY.partition("\n## Attacks\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!attack|\*\*)(\w.*) \|$", table, flags=re.MULTILINE)
+
+    assert [row for row in rows if not named_tests(row.rpartition(" | ")[2])] == []
+    assert len(rows) > 20
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
