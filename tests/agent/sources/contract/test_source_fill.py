@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.fill.job import Failed, Job, Listed, Operation, Pace, event_line, parse_event
+from agent.fill.job import Done, Failed, Job, Listed, Operation, Pace, event_line, parse_event
+from demo.hub_faults import Cut, Drip, Stall, Status, Truncate
 from larder.layout import Key, staging_path
 from larder.manifest import parse_manifest
 from tests.agent.sources.contract.remotes import BEARER, BIG, CONTENT, Remote
+from tests.fakes.fault_proxy import Action, Asked, Fault, Reset
 
 KEY = Key("ab" * 8)
 
@@ -57,6 +59,31 @@ def test_a_child_fills_what_the_source_lists(remote: Remote, job: Job, tmp_path:
     manifest = parse_manifest((staging / "manifest").read_text())
     assert manifest.storage_uri == remote.server.storage_uri
     assert (staging / "tree" / BIG).read_bytes() == CONTENT
+
+
+EACH_ONCE: list[Action] = [
+    *(Status(503), Status(429, headers={"Retry-After": "0"}), Status(500)),
+    *(Reset(50_000), Truncate(60_000), Cut(10), Stall(20_000), Drip(40_000, 0.01)),
+]
+
+
+def test_a_child_gets_through_what_happens_to_connections(
+    remote: Remote, job: Job, tmp_path: Path
+) -> None:
+    assert isinstance(run(job)[-1], Done)
+    faults: list[Fault] = []
+    for action in EACH_ONCE:  # one after the other, a request each
+        before = tuple(faults)
+        faults.append(Fault(action, lambda a, b=before: _is_next(remote, a, b), times=1))
+    remote.proxy.faults += faults
+    pace = Pace(part_bytes=50_000, tries=20, first_wait_seconds=0.01, read_timeout_seconds=1.0)
+    assert run(replace(job, operation=Operation.FILL, pace=pace))[-1] == Done()
+    assert all(fault.hits for fault in faults)
+    assert (tmp_path / staging_path(KEY) / "tree" / BIG).read_bytes() == CONTENT
+
+
+def _is_next(remote: Remote, asked: Asked, before: tuple[Fault, ...]) -> bool:
+    return remote.server.fetches(asked) and all(fault.hits for fault in before)
 
 
 def test_what_changed_meanwhile_is_said_to_have(remote: Remote, job: Job) -> None:
