@@ -1,7 +1,8 @@
 """Which claims there should be: from the catalog, the namespaces, and the services in them.
 
 An entry that names namespaces is for those; `["*"]` is for each namespace where an InferenceService
-or LLMInferenceService says a URI that the entry answers for.
+or LLMInferenceService says a URI that the entry answers for. Namespaces that allow hostPath volumes
+have them, too: when such a namespace's labels change, its next pod could not wait for the binding.
 """
 
 from collections.abc import Iterator, Mapping
