@@ -33,9 +33,9 @@ ENOUGH_SECONDS = 30.0
 _PAUSE = threading.Event()  # never set: between two looks
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def until(holds: Callable[[], bool], what: str, seconds: float = ENOUGH_SECONDS) -> None:
     """Look again until something is so; a test fails after half a minute."""
-    deadline = time.monotonic() + ENOUGH_SECONDS
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, what
         _PAUSE.wait(0.05)
