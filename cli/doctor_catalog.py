@@ -26,7 +26,7 @@ def catalog_faults(cluster: Cluster) -> Iterator[Fault]:
     read = validation_of(cluster.good_catalog, cluster.catalog_problems, standalone=False)
     for problem in read.problems:
         place = "" if problem.line is None else f"line {problem.line}: "
-        cure = "Mend it; until then the last good one is in force where there is one"
+        cure = "Mend it, or make one; until then the last good one is in force, if any"
         yield Fault(Verdict.BROKEN, f"{place}{problem.sentence}", cure)
     facts = [facts_of(report) for report in cluster.reports.values()]
     room = room_notes(cluster.good_catalog, facts) if cluster.good_catalog else ()

@@ -16,7 +16,7 @@ from runtime.kube.version import is_too_old
 SHIPPED: Final[Mapping[str, str]] = {
     **FINGERPRINTS,
     "larder-agent-own-node-only": (
-        "f5428c768bb04072807abbce1f7c5bbce2df1d043b030af4dbff55de0a2aeecb"
+        "6863f59372bec877934a7e6d249eb647a34bc3f8a771626327f0d3a12402f980"
     ),
     "larder-webhook-bundle-and-path-only": (
         "63bcf54a993be7be08d89daa6cdbb4f2ae8a4a29c1413ab182900c599ed7cdd5"
