@@ -9,12 +9,13 @@ with a size, a digest, and a path that a slot may hold; every answer with a file
 commit, the size and the range that were asked for. The token goes to the hub's origin only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
 from agent.planning.values import Listing, RemoteFile
+from agent.sources.hf_politeness import Allowance, Links
 from agent.sources.hf_refusals import Asked, refusal, unavailable
 from agent.sources.interface import Body, SourceRequest
 from agent.sources.ranges import checked_body, range_headers, refuse_range
@@ -56,6 +57,8 @@ class HubSource:
         self._secret = {"Authorization": f"Bearer {token}"} if token else NO_HEADERS
         self._clock = clock
         self._web = web or Web()
+        self._allowance = Allowance(clock)
+        self._links = Links(self._origin)
 
     def list(self, request: SourceRequest) -> Listing:
         """The files at the commit that the revision names now."""
@@ -73,15 +76,36 @@ class HubSource:
     def fetch(
         self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
     ) -> Iterator[Body]:
-        """A range of a file; a signed link is asked for anew each time."""
+        """A range of a file, by a link that the hub gave before or by a new one."""
+        headers = range_headers(file, offset, length)
+        is_given = False
+        if link := self._links.of(file):
+            try:
+                with self._web.get(link, headers) as answer:
+                    if is_given := answer.is_success:
+                        yield checked_body(answer, file, offset, length)
+            except FillError:
+                self._links.drop(file.path)
+                raise
+        if not is_given:
+            self._links.drop(file.path)
+            with self._asked_of_hub(listing, file, headers) as answer:
+                yield checked_body(answer, file, offset, length)
+
+    @contextmanager
+    def _asked_of_hub(
+        self, listing: Listing, file: RemoteFile, headers: Mapping[str, str]
+    ) -> Iterator[Answer]:
+        """An answer with a range's bytes. A link that it came by is kept."""
+        self._allowance.take(file)
         asked = self._asked(_model_of(listing.storage_uri))
         path = quote(file.path)
         url = f"{self._endpoint}/{asked.repo_id}/resolve/{listing.revision}/{path}"
-        headers = range_headers(file, offset, length)
         with self._web.get(url, headers, self._secret) as answer:
             _refuse_other_commit(answer, listing.revision, asked)
             self._refuse_error(answer, file, asked)
-            yield checked_body(answer, file, offset, length)
+            self._links.keep(file, url, answer)
+            yield answer
 
     def close(self) -> None:
         """Close the connections to the hub."""

@@ -7,11 +7,17 @@ suite compares the table's digests with what each source lists.
 import sys
 from typing import Final
 
+from agent.sources.hf_politeness import BURST_REQUESTS, REQUESTS_PER_SECOND
 from agent.sources.objects import MAX_DESCRIBED, MAX_OBJECTS
 from agent.sources.schemes import SCHEMES, Scheme
 from agent.sources.secret import IDENTITIES
 from larder.storage_uri import ARCHIVES, scheme_of
 
+_FIGURES: Final = {
+    "described": MAX_DESCRIBED,
+    "burst": BURST_REQUESTS,
+    "rate": REQUESTS_PER_SECOND,
+}
 _PAGE: Final = """\
 # Sources
 
@@ -93,9 +99,7 @@ def reference() -> str:
         ),
         archives=", ".join(f"`{ending}`" for ending in ARCHIVES),
         max_objects=MAX_OBJECTS,
-        sources="\n".join(
-            f"**`{s.uri}`** {s.note.format(described=MAX_DESCRIBED)}\n" for s in SCHEMES
-        ).strip(),
+        sources="\n".join(f"**`{s.uri}`** {s.note.format(**_FIGURES)}\n" for s in SCHEMES).strip(),
         identities="\n".join(_identity_row(scheme) for scheme in SCHEMES if _ways(scheme)),
     )
 
