@@ -46,7 +46,7 @@ SCHEMES: Final = (
         "the commit",
         (HF_TOKEN,),
         "The hub's library resolves and lists, the engine's own GETs move the bytes; Xet is not"
-        " used. A model is listed once; a signed link serves its file's ranges while it is good for;"
+        " used. A model is listed once; a signed link serves the ranges of its file until it ends;"
         " small files are asked for {burst} at once, then {rate:g} a second, by each fill."
         " `fetchFrom` names a mirror. Tried against the demo's hub.",
     ),
