@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from larder.contract import CATALOG_CONFIG_MAP
+from larder.contract import CATALOG_CONFIG_MAP, CATALOG_DATA_KEY
 from runtime.kube.client import APPLY_PATCH, JSON, MERGE_PATCH, KubeClient
 from tests.cluster.accounts import (
     AGENT,
@@ -36,6 +36,7 @@ NOT_OURS = "may not change node 'OTHER'"
 ONLY_OWN = "only 'larder-node-OWN'"
 ABOUT_OWN = "may write Events about that node alone"
 MAP = {"data": {"a": "c"}}
+GOOD_CATALOG = "apiVersion: larder.dev/v1alpha1\nkind: Catalog\nmodels: []\n"
 
 
 def labels(**changed: str | None) -> dict[str, Any]:
@@ -132,7 +133,7 @@ ATTACKS = {
     "the catalog": (
         "PATCH",
         f"{CONFIG_MAPS}/{CATALOG_CONFIG_MAP}?fieldManager=larder-agent&force=true",
-        config_map(CATALOG_CONFIG_MAP),
+        config_map(CATALOG_CONFIG_MAP) | {"data": {CATALOG_DATA_KEY: GOOD_CATALOG}},
         APPLY_PATCH,
         ONLY_OWN,
     ),
