@@ -8,6 +8,8 @@ from pathlib import Path
 
 from larder.identity import identity_of
 from larder.manifest import parse_manifest
+from tests.fakes.certificates import issue
+from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.file_server import FileServer
 from tests.fakes.s3_server import ACCESS_KEY, SECRET_KEY, Bucket
 
@@ -50,6 +52,42 @@ def test_an_agent_fills_from_every_scheme_with_its_credentials(
     manifest = parse_manifest((tree / "manifest").read_text())
     assert [file.path for file in manifest.files] == ["config.json", "w/1.bin"]
     assert manifest.revision.startswith("sha256:")
+
+
+NETWORKS = """
+apiVersion: larder.dev/v1alpha1
+kind: Catalog
+defaults: {{network: {{proxy: "{proxy}"}}}}
+models:
+- {{name: a, storageUri: "https://models.example/a.gguf", namespaces: [chat], fetchFrom: "{web}"}}
+- {{name: b, storageUri: "https://models.example/b.gguf", namespaces: [chat], fetchFrom: "{tls}",
+   network: {{caBundle: "{bundle}"}}}}
+"""
+
+
+def test_an_entry_goes_out_its_own_way_or_the_catalog_s(tmp_path: Path) -> None:
+    authority, leaf = issue(tmp_path)
+    with (
+        FileServer({"/a.gguf": b"a", "/b.gguf": b"b"}) as server,
+        FaultProxy(server.url) as proxy,
+        FaultProxy(server.url, leaf) as tls,
+    ):
+        places = {"proxy": proxy.url, "web": "http://127.0.0.2:9", "tls": tls.url}
+        text = NETWORKS.format(**places, bundle=authority)
+        (tmp_path / "catalog.yaml").write_text(text)
+        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
+        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
+        done = subprocess.run(  # noqa: S603 - ours
+            [*arguments, "--allow-any-disk"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout
+    assert {asked.target for asked in proxy.requests} == {"/a.gguf"}
+    assert {asked.headers["Host"] for asked in proxy.requests} == {"127.0.0.2:9"}
+    assert {asked.target for asked in tls.requests} == {"/b.gguf"}
 
 
 def test_credentials_that_are_no_json_object_are_said_to_be_none(
