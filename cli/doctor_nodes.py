@@ -96,7 +96,7 @@ def models_failed(cluster: Cluster) -> Iterator[Fault]:
                 found[model.name or model.key, reason, words].add(node)
     for (name, reason, words), nodes in sorted(found.items()):
         because = f"{reason}: {words}" if words else reason
-        sentence = f"model {name} is {because} on {named(nodes)}"
+        sentence = f"model {name} on {named(nodes)}: {because}"
         yield Fault(Verdict.WARNING, sentence, _cure_of(reason), tuple(sorted(nodes)))
 
 

@@ -88,7 +88,7 @@ NODES = [
     pytest.param(
         told(ready(LLAMA, "llama"), DENIED),
         [
-            ("slots", "warning", "model vast is AccessDenied: the store answered 403 on gpu-2"),
+            ("slots", "warning", "model vast on gpu-2: AccessDenied: the store answered 403"),
             ("models", "broken", "no node has model vast, and none fills it"),
         ],
         id="a model that failed everywhere",
@@ -96,7 +96,7 @@ NODES = [
     pytest.param(
         told(ready(LLAMA, "llama"), DAMAGED),
         [
-            ("slots", "warning", "model vast is Quarantined on gpu-2"),
+            ("slots", "warning", "model vast on gpu-2: Quarantined"),
             ("models", "broken", "no node has model vast, and none fills it"),
         ],
         id="a damaged slot",
