@@ -127,7 +127,7 @@ class Ledger:
         """Each distinct content of a listing with its size; without digest, distinct by path."""
         listing = self._listings.get(key)
         files = listing.files if listing else ()
-        return list({f.sha256 or f.path: f.size_bytes for f in files}.items())
+        return list({f.sha256 or f.path: f.room_bytes for f in files}.items())
 
 
 def _unwritten_bytes(fill: FillProgress) -> int:

@@ -37,7 +37,8 @@ class RemoteFile:
     `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content. `etag` and
     `version` are the source's own words for these very bytes: with them it is asked for no others.
     Without any digest, what the first fill sees is the reference (trust on first use). `key` is the
-    source's name of it, where the path does not tell.
+    source's name of it, where the path does not tell. An archive whose members are the model says
+    in `unpacked_bytes` how many these may have together.
     """
 
     path: str
@@ -49,6 +50,12 @@ class RemoteFile:
     etag: str | None = None
     version: str | None = None
     key: str | None = None
+    unpacked_bytes: int | None = None
+
+    @property
+    def room_bytes(self) -> int:
+        """What a fill of it needs on the disk, at most."""
+        return self.size_bytes + (self.unpacked_bytes or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,14 @@ class Listing:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files, counted by path."""
-        return sum(f.size_bytes for f in self.files)
+        """Bytes of all files, counted by path; of an archive, also what it may hold."""
+        return sum(f.room_bytes for f in self.files)
+
+    @property
+    def archive(self) -> RemoteFile | None:
+        """The archive that is to be unpacked, if the model comes as one."""
+        archives = (file for file in self.files if file.unpacked_bytes is not None)
+        return next(archives, None)
 
     def text(self) -> str:
         """What `staging/<key>/listing.json` holds."""
@@ -77,6 +90,7 @@ class Listing:
                 "etag": f.etag,
                 "version": f.version,
                 "key": f.key,
+                "unpackedBytes": f.unpacked_bytes,
             }
             for f in self.files
         ]
@@ -95,13 +109,16 @@ def parse_listing(text: str) -> Listing | None:
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 f["gitSha1"],
                 *(f.get(name) for name in _NEWER),
+                f.get("unpackedBytes"),
             )
             for f in raw["files"]
         )
         listing = Listing(raw["storageUri"], raw["revision"], files)
     except (ValueError, KeyError, TypeError):
         return None
-    sizes_fit = all(type(f.size_bytes) is int and f.size_bytes >= 0 for f in files)
+    sizes = [f.size_bytes for f in files]
+    sizes += [f.unpacked_bytes for f in files if f.unpacked_bytes is not None]
+    sizes_fit = all(type(size) is int and size >= 0 for size in sizes)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
     texts_fit &= all(isinstance(f.get(n), str | None) for f in raw["files"] for n in _NEWER)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):

@@ -99,6 +99,16 @@ def test_a_new_model_is_resolved_first_then_filled_with_its_bytes_reserved() -> 
     assert make_plan(seen).actions == (Fill(A, 15),)
 
 
+def test_an_archive_has_room_reserved_for_itself_and_for_what_it_may_hold() -> None:
+    archive = RemoteFile("m.tgz", 10, unpacked_bytes=90)
+    inventory = Inventory({}, staged(a=Listing("https://h/m.tgz", "sha256:0", (archive,))))
+    assert make_plan(observe(wishes(Wanted(A, "a"), budget=100), inventory)).actions == (
+        Fill(A, 100),
+    )
+    plan = make_plan(observe(wishes(Wanted(A, "a"), budget=99), inventory))
+    assert plan.deferred == (Deferred(A, DeferReason.BUDGET_EXCEEDED, 100),)
+
+
 def test_contents_that_another_slot_holds_are_not_reserved_again() -> None:
     inventory = Inventory(
         {B: ready((1, 10))}, staged(a=listing((1, 10), (2, 5))), (inode(1, 10, f"slots/{B}"),)

@@ -107,6 +107,18 @@ def test_a_listing_survives_its_file(files: dict[str, tuple[int, Digest | None]]
     )
     assert parse_listing(listing.text()) == listing
     assert listing.size_bytes == sum(size for size, _ in files.values())
+    assert listing.archive is None
+
+
+@given(st.integers(0, 2**50), st.integers(0, 2**50))
+def test_an_archive_s_listing_survives_its_file_with_the_room_it_needs(
+    size: int, room: int
+) -> None:
+    archive = RemoteFile("m.tar", size, etag='"e"', unpacked_bytes=room)
+    listing = Listing("https://h/m.tar", "sha256:c", (archive,))
+    assert parse_listing(listing.text()) == listing
+    assert listing.archive == archive
+    assert listing.size_bytes == size + room
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,14 @@ def test_a_listing_survives_its_file(files: dict[str, tuple[int, Digest | None]]
         ),
         pytest.param(
             '{"storageUri": "s", "revision": 7, "files": []}', id="a revision that is a number"
+        ),
+        *(
+            pytest.param(
+                '{"storageUri": "s", "revision": "c", "files": [{"path": "m.zip", "size": 1,'
+                f' "sha256": null, "gitSha1": null, "unpackedBytes": {room}}}]}}',
+                id=f"room for {room}",
+            )
+            for room in ("-1", '""', "true", "1.5")
         ),
     ],
 )
