@@ -146,6 +146,20 @@ def test_what_a_cluster_says_cannot_act_on_a_terminal(install: Install) -> None:
         assert "[red]" in run.out
 
 
+@pytest.mark.parametrize("part", ["status", "data", "webhooks", "spec"])
+def test_an_object_that_lacks_what_it_may_lack_is_no_crash(install: Install, part: str) -> None:
+    for content in install.server.world.objects.values():
+        content.pop(part, None)
+    run = install.doctor()
+    assert (run.status, run.err) == (1, "")
+
+
+def test_an_argument_that_the_webhook_refuses_is_no_crash(install: Install) -> None:
+    spec = install.the("deployments", "larder-webhook")["spec"]["template"]["spec"]
+    spec["containers"][0]["args"] = ["--volumes=Everywhere", "--cache-root=/var/lib/larder"]
+    assert install.doctor().err == ""
+
+
 def test_a_sentence_names_three_and_counts_the_rest(install: Install) -> None:
     assert named("cab") == "a, b, c"
     assert named("dcab") == "a, b, c and 1 more"
