@@ -86,7 +86,7 @@ def namespaces_without_volume(cluster: Cluster) -> Iterator[Fault]:
     usable = usable_claims(map(verdict_only, cluster[What.CLAIMS].values())) or {}
     there = frozenset(name for _, name in cluster[What.NAMESPACES])
     said = cluster.argument(What.DEPLOYMENTS, "larder-webhook", "--volumes")
-    mode = VolumeMode(said) if said in {*VolumeMode} else VolumeMode.BY_NAMESPACE
+    mode = next((m for m in VolumeMode if m == said), VolumeMode.BY_NAMESPACE)
     unserved = defaultdict[str, set[str]](set)
     for claim in wanted_claims(cluster.catalog, there, cluster.asked or {}).claims:
         metadata = cluster[What.NAMESPACES]["", claim.namespace]["metadata"]
