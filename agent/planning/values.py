@@ -109,7 +109,7 @@ def parse_listing(text: str) -> Listing | None:
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 f["gitSha1"],
                 *(f.get(name) for name in _NEWER),
-                f.get("unpackedBytes"),
+                unpacked_bytes=f.get("unpackedBytes"),
             )
             for f in raw["files"]
         )
