@@ -14,7 +14,7 @@ from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Digest, Key, is_dig
 from larder.manifest import Manifest, listing_fault
 from larder.status import ModelState, SlotStatus
 
-_NEWER: Final = (
+_NEWER_TEXTS: Final = (
     "md5",
     "crc32c",
     "etag",
@@ -108,8 +108,7 @@ def parse_listing(text: str) -> Listing | None:
                 f["size"],
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 f["gitSha1"],
-                *(f.get(name) for name in _NEWER),
-                unpacked_bytes=f.get("unpackedBytes"),
+                *(f.get(name) for name in (*_NEWER_TEXTS, "unpackedBytes")),
             )
             for f in raw["files"]
         )
@@ -120,7 +119,7 @@ def parse_listing(text: str) -> Listing | None:
     sizes += [f.unpacked_bytes for f in files if f.unpacked_bytes is not None]
     sizes_fit = all(type(size) is int and size >= 0 for size in sizes)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
-    texts_fit &= all(isinstance(f.get(n), str | None) for f in raw["files"] for n in _NEWER)
+    texts_fit &= all(isinstance(f.get(n), str | None) for f in raw["files"] for n in _NEWER_TEXTS)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None
     return listing
