@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import MD5_BYTES, Page, StoredObject, hex_of, listed_size
+from agent.sources.objects import CRC32C_BYTES, MD5_BYTES, Page, StoredObject, hex_of, listed_size
 from agent.sources.ranges import PLAIN, changed
 from agent.sources.refusals import Asked, refusal
 from agent.sources.secret import Secret
@@ -33,7 +33,6 @@ _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_only"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _FIELDS: Final = "nextPageToken,items(name,size,generation,md5Hash,crc32c,contentEncoding)"
 _PAGE_MAX_BYTES: Final = 16 * 1024 * 1024
-_CRC32C_BYTES: Final = 4
 
 
 class GcsAccess:
@@ -145,7 +144,7 @@ class GcsStore:
                 f"{self.name} holds {name[:80]!r} compressed, and gives it otherwise"
             )
         md5 = hex_of(said.get("md5Hash"), MD5_BYTES)
-        crc32c = hex_of(said.get("crc32c"), _CRC32C_BYTES)
+        crc32c = hex_of(said.get("crc32c"), CRC32C_BYTES)
         return StoredObject(name, size_bytes, version=generation, md5=md5, crc32c=crc32c)
 
 

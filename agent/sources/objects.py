@@ -35,6 +35,7 @@ MAX_DESCRIBED: Final = 128  # a request each: seconds, not minutes
 PAGE_OBJECTS: Final = 1000
 MAX_PAGES: Final = 10_000  # they may be short
 MD5_BYTES: Final = 16
+CRC32C_BYTES: Final = 4
 _SIZE_MAX_BYTES: Final = (1 << 63) - 1
 _SIZE_MAX_DIGITS: Final = 19
 

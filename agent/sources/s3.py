@@ -1,10 +1,10 @@
 """S3, and the stores that speak its protocol.
 
 Objects are listed with ListObjectsV2 and fetched with ranged GETs on the ETag that was listed. What
-proves the bytes: a SHA-256 that the store was given (`x-amz-checksum-sha256` of the whole object),
-and the ETag where it is an MD5: not of a multipart upload, nor of an object encrypted with a key of
-KMS or of the customer. Both are told of single objects alone, so that the largest ones are asked
-for one by one; the first fill is the reference for the others.
+proves the bytes: a SHA-256 that the store was given (`x-amz-checksum-sha256` of the whole object);
+the ETag where it is an MD5: not of a multipart upload, nor of an object encrypted with a key of KMS
+or of the customer; a CRC-32C of the whole object. They are told of single objects alone, so that
+the largest ones are asked for one by one; the first fill is the reference for the others.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from agent.planning.values import RemoteFile
-from agent.sources.objects import Page, StoredObject, hex_of, listed_size, quoted
+from agent.sources.objects import CRC32C_BYTES, Page, StoredObject, hex_of, listed_size, quoted
 from agent.sources.ranges import PLAIN, changed, entity_tag
 from agent.sources.refusals import Asked, refusal
 from agent.sources.s3_access import S3Access
@@ -65,7 +65,7 @@ class S3Store:
         )
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
-        """A file with its SHA-256 or MD5, where the store knows one."""
+        """A file with its SHA-256, MD5 or CRC-32C: the first that the store knows."""
         with self._ask("HEAD", key, {}, _WITH_CHECKSUMS) as answer:
             if answer.status in _NO_HEAD:  # a GET may be allowed all the same
                 return file
@@ -73,8 +73,11 @@ class S3Store:
                 raise self.refusal(answer, repr(file.path))
             if entity_tag(answer) != file.etag:
                 raise changed(answer, file)
-            sha256 = _sha256(answer)
-            return replace(file, sha256=sha256, md5=None if sha256 else _md5(answer, file))
+            if sha256 := _whole(answer, "sha256", _SHA256_BYTES):
+                return replace(file, sha256=Digest(sha256))
+            if md5 := _md5(answer, file):
+                return replace(file, md5=md5)
+            return replace(file, crc32c=_whole(answer, "crc32c", CRC32C_BYTES))
 
     @contextmanager
     def get(self, file: RemoteFile, key: str, headers: Mapping[str, str]) -> Iterator[Answer]:
@@ -133,13 +136,12 @@ class S3Store:
         return StoredObject(key, size_bytes, etag)
 
 
-def _sha256(answer: Answer) -> Digest | None:
-    """The SHA-256 of the whole object; that of its parts' digests has a `-` and their number."""
+def _whole(answer: Answer, name: str, count_bytes: int) -> str | None:
+    """A checksum of the whole object; that of its parts' checksums has a `-` and their number."""
     kind = "COMPOSITE" if _PARTS_TAG.fullmatch(entity_tag(answer) or "") else "FULL_OBJECT"
     if (answer.header("x-amz-checksum-type") or kind) != "FULL_OBJECT":
         return None
-    digest = hex_of(answer.header("x-amz-checksum-sha256"), _SHA256_BYTES)
-    return Digest(digest) if digest else None
+    return hex_of(answer.header(f"x-amz-checksum-{name}"), count_bytes)
 
 
 def _md5(answer: Answer, file: RemoteFile) -> str | None:

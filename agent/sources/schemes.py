@@ -52,14 +52,18 @@ SCHEMES: Final = (
     ),
     Scheme(
         "s3://BUCKET/PREFIX",
-        {"sha256": "SHA-256 (`x-amz-checksum-sha256`)", "md5": "MD5 (the ETag of one part)"},
+        {
+            "sha256": "SHA-256 (`x-amz-checksum-sha256`)",
+            "md5": "MD5 (the ETag of one part)",
+            "crc32c": "CRC-32C (of the whole object)",
+        },
         "over ETags",
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
         "Annotations `serving.kserve.io/` `s3-endpoint`, `s3-usehttps`, `s3-region`,"
         " `s3-useanoncredential`, `s3-usevirtualbucket` and `s3-verifyssl` have effect; `fetchFrom`"
         " and `endpoint` go before the Secret's. AWS's region of a bucket is found by itself."
         " The {described} largest objects are asked for their digest; an object in several parts"
-        " that has no SHA-256 of the whole, or is encrypted with a key of KMS, has none. Tried"
+        " or encrypted with a key of KMS has one only if it is of the whole. Tried"
         " against versitygw and moto, not against AWS.",
     ),
     Scheme(

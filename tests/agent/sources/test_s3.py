@@ -337,6 +337,27 @@ def test_the_etag_of_an_encrypted_object_is_no_md5(
     assert listed(access).files[0].md5 is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_known"),
+    [
+        pytest.param({"x-amz-checksum-type": "FULL_OBJECT"}, True, id="said to be of the whole"),
+        pytest.param({"x-amz-server-side-encryption": "aws:kms"}, True, id="of one part"),
+        pytest.param({"x-amz-checksum-type": "COMPOSITE"}, False, id="of the parts"),
+        pytest.param({}, False, id="where the ETag is an MD5"),
+    ],
+)
+def test_where_nothing_stronger_is_known_a_crc32c_of_the_whole_is_the_digest(
+    bucket: Bucket, proxy: FaultProxy, access: S3Access, headers: dict[str, str], is_known: bool
+) -> None:
+    if "x-amz-checksum-type" in headers:
+        upload_in_parts(bucket, "m/a", [b"x" * (5 << 20), b"y"])
+    else:
+        bucket.add("m/a", b"x")
+    said = Headers({"x-amz-checksum-crc32c": "4waSgw==", **headers})
+    proxy.faults.append(Fault(said, lambda asked: asked.method == "HEAD"))
+    assert listed(access).files[0].crc32c == ("e3069283" if is_known else None)
+
+
 def test_what_changes_while_it_is_listed_is_a_drift(
     bucket: Bucket, proxy: FaultProxy, access: S3Access
 ) -> None:
