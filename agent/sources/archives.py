@@ -8,6 +8,7 @@ archive wants to be read at once is bounded, so that memory is, too.
 """
 
 import gzip
+import mimetypes
 import stat
 import struct
 import tarfile
@@ -15,11 +16,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, BinaryIO, Final
 
-from larder.errors import BudgetExceededError, SourceDriftedError
+from agent.planning.values import RemoteFile
+from larder.contract import FillFailure
+from larder.errors import BudgetExceededError, PermanentError, SourceDriftedError
 from larder.manifest import listing_fault, path_fault
+from larder.storage_uri import ARCHIVES
 
 CHUNK_BYTES: Final = 256 * 1024
 MAX_MEMBERS: Final = 100_000
@@ -33,12 +37,35 @@ _TAIL_MAX_BYTES: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _ENCRYPTED: Final = 1
 _UNIX: Final = 3
+_UNPACKED: Final = frozenset({"application/x-tar", "application/zip"})
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _FAULTS: Final = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError),
     *(ValueError, OverflowError, RecursionError, NotImplementedError, struct.error),
 )
 """What the libraries raise for bytes that are no archive."""
+
+
+def as_archive(file: RemoteFile, max_size_bytes: int | None) -> RemoteFile:
+    """A model's only file, as an archive that is to be unpacked if KServe unpacks it.
+
+    Raises `PermanentError` if nobody says how much it may hold, `SourceDriftedError` for packing
+    that is not read here.
+    """
+    if mimetypes.MimeTypes().guess_type(file.path)[0] not in _UNPACKED:
+        return file
+    if not file.path.endswith(ARCHIVES):
+        raise SourceDriftedError(
+            f"{file.path!r} is unpacked by KServe in a way that cannot be cached;"
+            f" accepted: {', '.join(ARCHIVES)}"
+        )
+    if max_size_bytes is None:
+        raise PermanentError(
+            FillFailure.SIZE_UNKNOWN,
+            f"{file.path!r} is an archive, and nobody says how much it holds;"
+            " accepted: maxSize in its entry",
+        )
+    return replace(file, unpacked_bytes=max_size_bytes)
 
 
 @dataclass(frozen=True, slots=True)

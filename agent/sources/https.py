@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from agent.planning.values import Listing, RemoteFile
+from agent.sources.archives import as_archive
 from agent.sources.interface import Body, RangeRefusedError, SourceRequest
 from agent.sources.ranges import (
     PLAIN,
@@ -67,6 +68,7 @@ class HttpsSource:
         file = file or self._described(url, name, PLAIN)
         if file is None:
             raise SourceUnavailableError(f"{origin_of(url).host} gives no answer for {name!r}")
+        file = as_archive(file, request.max_size_bytes)
         return Listing(uri, listing_revision((file,)), (file,))
 
     @contextmanager

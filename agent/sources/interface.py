@@ -15,12 +15,16 @@ from larder.errors import SourceUnavailableError
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What is to be listed. `revision` may be a branch, or None for the source's default."""
+    """What is to be listed. `revision` may be a branch, or None for the source's default.
+
+    `max_size_bytes` is what an archive may hold, where the catalog says it.
+    """
 
     storage_uri: str
     revision: str | None = None
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
+    max_size_bytes: int | None = None
 
 
 class RangeRefusedError(SourceUnavailableError):

@@ -77,6 +77,33 @@ def test_a_file_whose_size_nobody_says_is_refused(server: FileServer, source: Ht
     assert refused.value.reason is FillFailure.SIZE_UNKNOWN
 
 
+@pytest.mark.parametrize("name", ["m.tar", "m.tgz", "m.tar.gz", "m.zip"])
+def test_an_archive_is_listed_with_what_its_entry_lets_it_hold(
+    server: FileServer, source: HttpsSource, name: str
+) -> None:
+    server.files[f"/pub/{name}"] = CONTENT
+    uri = f"https://models.example/pub/{name}"
+    (file,) = source.list(SourceRequest(uri, max_size_bytes=5000)).files
+    assert (file.path, file.size_bytes, file.unpacked_bytes) == (name, 1000, 5000)
+    with pytest.raises(PermanentError, match="accepted: maxSize in its entry") as refused:
+        listed(source, uri)
+    assert refused.value.reason is FillFailure.SIZE_UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["m.TAR", "m.Zip", "m.tar.bz2", "m.txz"])
+def test_what_kserve_unpacks_and_we_do_not_is_refused(
+    server: FileServer, source: HttpsSource, name: str
+) -> None:
+    server.files[f"/pub/{name}"] = CONTENT
+    with pytest.raises(SourceDriftedError, match="cannot be cached; accepted: .tar,"):
+        source.list(SourceRequest(f"https://models.example/pub/{name}", max_size_bytes=5000))
+
+
+def test_a_file_that_is_no_archive_is_listed_as_it_is(source: HttpsSource) -> None:
+    (file,) = source.list(SourceRequest(URI, max_size_bytes=5000)).files
+    assert file.unpacked_bytes is None
+
+
 def test_a_web_page_is_no_model(server: FileServer, source: HttpsSource) -> None:
     server.content_type = "text/html; charset=utf-8"
     with pytest.raises(SourceDriftedError, match="gives a web page"):
