@@ -37,8 +37,8 @@ class RemoteFile:
     `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content. `etag` and
     `version` are the source's own words for these very bytes: with them it is asked for no others.
     Without any digest, what the first fill sees is the reference (trust on first use). `key` is the
-    source's name of it, where the path does not tell. An archive whose members are the model says
-    in `unpacked_bytes` how many these may have together.
+    source's name of it, where the path does not tell. `unpacked_bytes` is how many may come of it:
+    the members of an archive, or a file whose size nobody says, which is listed with none.
     """
 
     path: str
@@ -68,14 +68,13 @@ class Listing:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files, counted by path; of an archive, also what it may hold."""
+        """Bytes of all files, counted by path, and what may come of an unmeasured one."""
         return sum(f.room_bytes for f in self.files)
 
     @property
-    def archive(self) -> RemoteFile | None:
-        """The archive that is to be unpacked, if the model comes as one."""
-        archives = (file for file in self.files if file.unpacked_bytes is not None)
-        return next(archives, None)
+    def unmeasured(self) -> RemoteFile | None:
+        """The only file, if what comes of it is not known before it is there."""
+        return next((file for file in self.files if file.unpacked_bytes is not None), None)
 
     def text(self) -> str:
         """What `staging/<key>/listing.json` holds."""

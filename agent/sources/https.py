@@ -41,7 +41,7 @@ from larder.errors import (
     SourceUnavailableError,
 )
 from larder.manifest import path_fault
-from larder.storage_uri import host_of, normalise
+from larder.storage_uri import host_of, is_archive, normalise
 from runtime.clock import Clock
 
 _RANGE_NOT_SATISFIABLE: Final = 416
@@ -64,11 +64,12 @@ class HttpsSource:
         if fault := path_fault(name):
             raise ModelNotFoundError(f"the URL's last part cannot be a file's name: {fault}")
         # Not HEAD: links are often signed for GET alone. Of an empty file there is no first byte.
-        file = self._described(url, name, {**PLAIN, "Range": "bytes=0-0"})
-        file = file or self._described(url, name, PLAIN)
+        room = request.max_size_bytes
+        file = self._described(url, name, {**PLAIN, "Range": "bytes=0-0"}, room)
+        file = file or self._described(url, name, PLAIN, room)
         if file is None:
             raise SourceUnavailableError(f"{origin_of(url).host} gives no answer for {name!r}")
-        file = as_archive(file, request.max_size_bytes)
+        file = as_archive(file, room)
         return Listing(uri, listing_revision((file,)), (file,))
 
     @contextmanager
@@ -121,7 +122,9 @@ class HttpsSource:
     def _asked(self, url: str, name: str) -> Asked:
         return Asked(origin_of(url), repr(name), bool(self._headers(url)), self.clock)
 
-    def _described(self, url: str, name: str, headers: Mapping[str, str]) -> RemoteFile | None:
+    def _described(
+        self, url: str, name: str, headers: Mapping[str, str], room: int | None
+    ) -> RemoteFile | None:
         """The file as the answer to a GET describes it; None if there is no such range."""
         asked = self._asked(url, name)
         with self.web.get(url, headers, self._headers(url)) as answer:
@@ -129,19 +132,24 @@ class HttpsSource:
                 return None
             if not answer.is_success:
                 raise refusal(asked, answer)
-            return self._file(answer, name, asked)
+            return self._file(answer, name, asked, room)
 
-    def _file(self, answer: Answer, name: str, asked: Asked) -> RemoteFile:
+    def _file(self, answer: Answer, name: str, asked: Asked, room: int | None) -> RemoteFile:
         if (answer.header("Content-Type") or "").startswith("text/html"):
             raise SourceDriftedError(f"{asked.origin.host} gives a web page for {name!r}")
-        size_bytes = whole_size(answer)
-        if size_bytes is None:
-            raise PermanentError(
-                FillFailure.SIZE_UNKNOWN, f"{asked.origin.host} does not say how large {name!r} is"
-            )
         etag = entity_tag(answer)
         version = None if etag else _last_modified(answer)
-        return RemoteFile(name, size_bytes, etag=etag, version=version)
+        size_bytes = whole_size(answer)
+        if size_bytes is not None:
+            return RemoteFile(name, size_bytes, etag=etag, version=version)
+        # Only where its end is told apart from a connection that breaks.
+        if room is None or not answer.response.chunked or is_archive(name):
+            raise PermanentError(
+                FillFailure.SIZE_UNKNOWN,
+                f"{asked.origin.host} does not say how large {name!r} is; accepted: a file with"
+                " maxSize in its entry, sent in chunks",
+            )
+        return RemoteFile(name, 0, etag=etag, version=version, unpacked_bytes=room)
 
     def _refusal(self, answer: Answer, file: RemoteFile, asked: Asked) -> Exception:
         error = refusal(asked, answer)

@@ -20,7 +20,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class FileServer:
-    """Serves `files` by path; the mapping may be changed at any time."""
+    """Serves `files` by path; the mapping may be changed at any time. Chunks are of whole files."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
@@ -28,6 +28,8 @@ class FileServer:
         self.etags: dict[str, str] = {}
         self.content_type = "application/octet-stream"
         self.says_length = True
+        self.sends_chunks = False  # then it says no length either
+        self.breaks_off = False
         self.keys: tuple[str, ...] = ()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.files = self
@@ -52,6 +54,11 @@ class FileServer:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _chunked(content: bytes, *, is_whole: bool) -> bytes:
+    """A body in one chunk; without its end, it is one that broke off."""
+    return b"%x\r\n%s\r\n" % (len(content), content) + (b"0\r\n\r\n" if is_whole else b"")
 
 
 class _Server(ThreadingHTTPServer):
@@ -88,11 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._end(416, {"Content-Range": f"bytes */{len(content)}"})
             status = 206
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
-        if said.says_length:
+        body = content[start:stop]
+        if said.sends_chunks:
+            status, body = 200, _chunked(content, is_whole=not said.breaks_off)
+            headers = {n: headers[n] for n in said.tags} | {"Transfer-Encoding": "chunked"}
+        elif said.says_length:
             headers["Content-Length"] = str(stop - start)
         else:
             headers.pop("Content-Range", None)
-        self._end(status, headers | {"Content-Type": said.content_type}, content[start:stop])
+        self._end(status, headers | {"Content-Type": said.content_type}, body)
         return None
 
     def _end(

@@ -1,4 +1,4 @@
-"""An archive that was fetched becomes blobs that a tree links."""
+"""What comes of archives, and of files whose size nobody says, becomes blobs that a tree links."""
 
 import hashlib
 import io
@@ -15,10 +15,14 @@ from agent.fill.meter import Meter
 from agent.fill.staging import StagedTree
 from agent.fill.unpack import Unpacking
 from agent.planning.values import Listing, RemoteFile
+from agent.sources.https import HttpsSource
+from agent.sources.secret import NO_SECRET
+from agent.sources.web import Timeouts, Web
 from agent.store import at
-from larder.errors import BudgetExceededError, SourceDriftedError
+from larder.errors import BudgetExceededError, SourceDriftedError, SourceUnavailableError
 from larder.manifest import ManifestFile
 from runtime.clock import ManualClock
+from tests.fakes.file_server import FileServer
 
 FILES = {"config.json": b"{}", "w/1.bin": b"1" * 700_000, "w/2.bin": b"1" * 700_000, "empty": b""}
 
@@ -34,15 +38,17 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
 
 
 @contextmanager
-def unpacking(root: Path, listing: Listing) -> Iterator[Unpacking]:
+def unpacking(root: Path, listing: Listing, url: str = "http://h") -> Iterator[Unpacking]:
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     staging_fd = at.open_directory(root_fd, ("staging", "k"), create=True)
     partial_fd = at.open_directory(staging_fd, ("partial",), create=True)
+    source = HttpsSource(url, NO_SECRET, ManualClock(), Web(Timeouts(5.0, 5.0)))
     try:
         with closing(StagedTree(root_fd, staging_fd, listing)) as tree:
             meter = Meter(listing.size_bytes, ManualClock(), lambda _: None)
-            yield Unpacking(root_fd, partial_fd, tree, meter)
+            yield Unpacking(root_fd, partial_fd, source, tree, meter)
     finally:
+        source.close()
         for fd in (partial_fd, staging_fd, root_fd):
             os.close(fd)
 
@@ -63,7 +69,7 @@ def content(root: Path) -> dict[str, bytes]:
 def test_every_member_is_a_blob_that_the_tree_links(tmp_path: Path) -> None:
     listing = staged(tmp_path, tar_of(FILES))
     with unpacking(tmp_path, listing) as work:
-        files = work.run(listing)
+        files = work.run(listing, listing.files[0])
     assert content(tmp_path) == FILES
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in FILES.items()}
     assert {(f.path, f.size_bytes, f.sha256) for f in files} == {
@@ -81,7 +87,7 @@ def test_what_a_killed_run_left_is_made_anew(tmp_path: Path, written: bytes | No
     listing = staged(tmp_path, tar_of(FILES))
     left = tmp_path / "staging/k/partial/1"
     with unpacking(tmp_path, listing) as work:
-        work.run(listing)
+        work.run(listing, listing.files[0])
         blob = next(p for p in (tmp_path / "blobs").rglob("*") if p.is_file())
         before = blob.read_bytes()
         if written is None:
@@ -89,7 +95,7 @@ def test_what_a_killed_run_left_is_made_anew(tmp_path: Path, written: bytes | No
         else:
             left.write_bytes(written)
     with unpacking(tmp_path, listing) as work:
-        assert len(work.run(listing)) == len(FILES)
+        assert len(work.run(listing, listing.files[0])) == len(FILES)
     assert content(tmp_path) == FILES
     assert blob.read_bytes() == before
 
@@ -97,15 +103,64 @@ def test_what_a_killed_run_left_is_made_anew(tmp_path: Path, written: bytes | No
 def test_an_archive_that_is_refused_leaves_no_more_than_it_may_hold(tmp_path: Path) -> None:
     listing = staged(tmp_path, tar_of(FILES), room=1_000_000)
     with unpacking(tmp_path, listing) as work, pytest.raises(BudgetExceededError, match="maxSize"):
-        work.run(listing)
+        work.run(listing, listing.files[0])
     assert sum(map(len, content(tmp_path).values())) <= 1_000_000
     listing = staged(tmp_path, tar_of({"../../x": b"x"}))
     with unpacking(tmp_path, listing) as work, pytest.raises(SourceDriftedError, match="leads out"):
-        work.run(listing)
+        work.run(listing, listing.files[0])
     assert not (tmp_path / "staging/x").exists()
 
 
 def test_names_that_this_filesystem_folds_or_that_come_twice_are_refused(tmp_path: Path) -> None:
     listing = staged(tmp_path, tar_of({"a": b"1", "./a": b"2"}))
     with unpacking(tmp_path, listing) as work, pytest.raises(SourceDriftedError, match="'a'"):
-        work.run(listing)
+        work.run(listing, listing.files[0])
+
+
+# --- a file whose size nobody says ----------------------------------------------------------------
+
+URI = "https://models.example/m.gguf"
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer({"/m.gguf": bytes(range(256)) * 4000}) as server:
+        server.sends_chunks = True
+        yield server
+
+
+def unsized(server: FileServer, room: int = 2_000_000) -> Listing:
+    file = RemoteFile("m.gguf", 0, etag=server.etag("/m.gguf"), unpacked_bytes=room)
+    return Listing(URI, "sha256:0", (file,))
+
+
+def test_a_file_in_chunks_is_taken_as_it_comes(server: FileServer, tmp_path: Path) -> None:
+    listing = unsized(server, room=1_024_000)
+    with unpacking(tmp_path, listing, server.url) as work:
+        (file,) = work.run(listing, listing.files[0])
+    assert content(tmp_path) == {"m.gguf": server.files["/m.gguf"]}
+    assert (file.path, file.size_bytes) == ("m.gguf", 1_024_000)
+
+
+def test_a_file_in_chunks_that_breaks_off_is_no_file(server: FileServer, tmp_path: Path) -> None:
+    server.breaks_off = True
+    listing = unsized(server)
+    with unpacking(tmp_path, listing, server.url) as work, pytest.raises(SourceUnavailableError):
+        work.run(listing, listing.files[0])
+    assert content(tmp_path) == {}
+
+
+def test_a_file_that_is_larger_than_it_may_be_is_refused(
+    server: FileServer, tmp_path: Path
+) -> None:
+    listing = unsized(server, room=1_023_999)
+    with unpacking(tmp_path, listing, server.url) as work, pytest.raises(BudgetExceededError):
+        work.run(listing, listing.files[0])
+    assert content(tmp_path) == {}
+
+
+def test_a_file_that_is_another_by_now_is_a_drift(server: FileServer, tmp_path: Path) -> None:
+    listing = unsized(server)
+    server.files["/m.gguf"] = b"another"
+    with unpacking(tmp_path, listing, server.url) as work, pytest.raises(SourceDriftedError):
+        work.run(listing, listing.files[0])

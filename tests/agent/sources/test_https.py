@@ -77,6 +77,26 @@ def test_a_file_whose_size_nobody_says_is_refused(server: FileServer, source: Ht
     assert refused.value.reason is FillFailure.SIZE_UNKNOWN
 
 
+def test_a_file_in_chunks_whose_size_nobody_says_is_listed_with_what_its_entry_lets_it_have(
+    server: FileServer, source: HttpsSource
+) -> None:
+    server.sends_chunks = True
+    (file,) = source.list(SourceRequest(URI, max_size_bytes=5000)).files
+    assert (file.size_bytes, file.unpacked_bytes, file.etag) == (
+        0,
+        5000,
+        server.etag("/pub/m.gguf"),
+    )
+    with pytest.raises(PermanentError, match="accepted: a file with maxSize in its entry"):
+        listed(source)
+    server.files["/pub/m.zip"] = CONTENT
+    with pytest.raises(PermanentError, match=r"does not say how large 'm\.zip' is"):
+        source.list(SourceRequest("https://models.example/pub/m.zip", max_size_bytes=5000))
+    server.sends_chunks, server.says_length = False, False  # whether it is whole, nobody tells
+    with pytest.raises(PermanentError, match="sent in chunks"):
+        source.list(SourceRequest(URI, max_size_bytes=5000))
+
+
 @pytest.mark.parametrize("name", ["m.tar", "m.tgz", "m.tar.gz", "m.zip"])
 def test_an_archive_is_listed_with_what_its_entry_lets_it_hold(
     server: FileServer, source: HttpsSource, name: str
@@ -95,7 +115,7 @@ def test_what_kserve_unpacks_and_we_do_not_is_refused(
     server: FileServer, source: HttpsSource, name: str
 ) -> None:
     server.files[f"/pub/{name}"] = CONTENT
-    with pytest.raises(SourceDriftedError, match="cannot be cached; accepted: .tar,"):
+    with pytest.raises(SourceDriftedError, match=r"cannot be cached; accepted: \.tar,"):
         source.list(SourceRequest(f"https://models.example/pub/{name}", max_size_bytes=5000))
 
 
