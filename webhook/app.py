@@ -157,7 +157,7 @@ def _to_questions(explain: Explain, metrics: Metrics, log: FilteringBoundLogger)
             namespace=answer.namespace,
             exc_info=answer.failure,
         )
-        text = f"{answer.text.rstrip()}\n"
+        text = answer.text if answer.text.endswith("\n") else f"{answer.text}\n"
         return PlainTextResponse(text, STATUS[answer.outcome], _EXTRA.get(answer.outcome))
 
     return endpoint

@@ -472,6 +472,8 @@ def test_over_http_a_question_is_answered_in_text_and_no_token_is_in_any_log(
         for said in (None, "", "Basic eDp5", "Bearer", "Bearer a b", "Bearer unknown")
     ]
     assert {answer[0] for answer in refused} == {401}
+    asked = [seen for seen in cluster.server.seen if seen.path == TOKEN_REVIEWS]
+    assert len(asked) == 2  # of the tenant and of the one that is unknown
     assert {answer[2]["WWW-Authenticate"] for answer in refused} == {"Bearer"}
     assert refused[0][1] == (
         "a token is missing; accepted: the header Authorization: Bearer TOKEN\n"
