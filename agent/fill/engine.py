@@ -61,7 +61,11 @@ def resolve(job: Job, place: Workplace) -> None:
     Raises `FillError`s, and `CacheRootError` for what the disk refuses.
     """
     request = SourceRequest(
-        job.storage_uri, job.revision or None, job.allow_patterns, job.ignore_patterns
+        job.storage_uri,
+        job.revision or None,
+        job.allow_patterns,
+        job.ignore_patterns,
+        job.max_size_bytes,
     )
     listing = place.source.list(request)
     _refuse_too_large(listing, job.max_size_bytes)
@@ -87,9 +91,10 @@ def fill(job: Job, place: Workplace) -> None:
 
 
 def _refuse_too_large(listing: Listing, max_size_bytes: int | None) -> None:
-    if max_size_bytes is not None and listing.size_bytes > max_size_bytes:
+    size_bytes = sum(file.size_bytes for file in listing.files)
+    if max_size_bytes is not None and size_bytes > max_size_bytes:
         raise BudgetExceededError(
-            f"the model has {listing.size_bytes} bytes; maxSize accepts {max_size_bytes}"
+            f"the model has {size_bytes} bytes; maxSize accepts {max_size_bytes}"
         )
 
 
@@ -126,7 +131,7 @@ class _Fill:
                 for index, file in enumerate(self._listing.files)
             ),
         )
-        _refuse_other_digest(manifest, self._job.digest)
+        refuse_other_digest(manifest, self._job.digest)
         self._tree.complete(manifest)
 
     def _link_known(self, parts: Parts) -> dict[int, Digest]:
@@ -203,7 +208,7 @@ class _Fill:
                 cursor.write(self._buffer[:count_bytes], self._meter.moved)
 
 
-def _refuse_other_digest(manifest: Manifest, pinned: str | None) -> None:
+def refuse_other_digest(manifest: Manifest, pinned: str | None) -> None:
     """Compare with the catalog's pin: of the manifest, or of the only file."""
     if pinned is None:
         return
