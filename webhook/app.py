@@ -43,6 +43,10 @@ _EXTRA: Final = {
     Outcome.UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"},
     Outcome.BUSY: {"Retry-After": "1"},
 }
+_ANYBODYS: Final = frozenset(
+    {Outcome.MALFORMED, Outcome.TOO_LARGE, Outcome.UNAUTHENTICATED, Outcome.BUSY}
+)
+"""Answers that anybody who reaches the port may cause; they are not worth a line each."""
 Explain = Callable[[str, bytes], Awaitable[ExplainAnswer]]  # a token and a body
 Endpoint = Callable[[Request], Awaitable[Response]]
 _ROUTINE: Final = frozenset(
@@ -150,7 +154,9 @@ def _to_questions(explain: Explain, metrics: Metrics, log: FilteringBoundLogger)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         metrics.explains[answer.outcome].inc()
-        say = log.error if answer.failure else log.info
+        say = log.debug if answer.outcome in _ANYBODYS else log.info
+        if answer.failure:
+            say = log.error
         say(
             "explained",
             outcome=answer.outcome.value,

@@ -9,15 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.__main__ import app
-from larder.contract import SYSTEM_NAMESPACE
+from larder.contract import INITIALIZER_COMMAND, SYSTEM_NAMESPACE
 from larder.node_report import ModelReport
 from larder.status import ModelState
+from tests.fuzz.odd_reviews import OddReviews
 from tests.runtime.kube.api_server import ApiServer, dropping, hanging, refusing
 from tests.webhook.explain_cluster import (
     ACCESS_REVIEWS,
@@ -175,7 +176,7 @@ def _with_marker(name: str) -> Any:
     row = "\t".join(("hf://org/secret", f"/larder/{SECRET}", "", "hf://org/secret"))
     pod["metadata"]["annotations"] = {"larder.dev/keys": SECRET, "larder.dev/decision": "Cached"}
     initializer = pod["spec"]["initContainers"][0]
-    initializer["command"] = ["/bin/sh", "-c", "x"]
+    initializer["command"] = list(INITIALIZER_COMMAND)
     initializer["env"] = [{"name": "LARDER_SLOTS", "value": f"1\n{row}\n"}]
     return pod
 
@@ -207,6 +208,27 @@ async def test_what_others_cache_changes_nothing_of_what_a_tenant_is_told(
     assert "NamespaceNotAllowed" not in alone[1]
     assert "\ndetail: " not in alone[1]  # a decision's, which is for admins
     assert admins != alone
+
+
+async def test_odd_pods_are_explained_and_tell_a_tenant_nothing_of_others(
+    cluster: ExplainCluster,
+) -> None:
+    cluster.rights |= {("tenant", "create", "pods", "chat", "")}
+    odd = OddReviews(seed=11)
+    pods = [p for n in range(60) if isinstance(p := odd.review(n)["request"].get("object"), dict)]
+    questions = [
+        pod | {"kind": "Pod", "metadata": pod["metadata"] | {"namespace": "chat"}}
+        for pod in pods
+        if isinstance(pod.get("metadata"), dict)
+    ]
+    assert len(questions) > 40
+    answers = {}
+    for entries in (OWN_ENTRY, OWN_ENTRY + OTHERS_ENTRY):
+        cluster.catalog(HEAD + entries)
+        answers[entries] = [await cluster.ask(TENANT, question) for question in questions]
+    with_others, alone = answers.values()
+    assert with_others == alone
+    assert {outcome for outcome, _ in alone} <= {"explained", "malformed"}
 
 
 async def test_who_may_read_the_catalog_sees_the_entries_of_others(cluster: ExplainCluster) -> None:
@@ -370,6 +392,17 @@ async def test_an_odd_pod_is_explained_all_the_same(cluster: ExplainCluster) -> 
         pod = of_kserve() | {"spec": of_kserve()["spec"] | odd}
         for question in (pod, cluster.pod(pod)):
             assert (await cluster.ask(ADMIN, question))[0] == "explained"
+
+
+async def test_a_defect_is_told_and_handed_to_the_log(cluster: ExplainCluster) -> None:
+    cluster.state.namespaces = cast("Any", [1])  # of a type that it never has
+    answer = await cluster.explainer.answer(TENANT, json.dumps(of_kserve()).encode())
+    assert answer.outcome == "failed"
+    assert answer.text == (
+        "the explanation ended by a defect of Larder's; the webhook's log has it"
+    )
+    assert isinstance(answer.failure, AttributeError)
+    assert (await cluster.ask(STRANGER, of_kserve()))[0] == "forbidden"
 
 
 # --- few at once, and not for ever ----------------------------------------------------------------

@@ -12,24 +12,15 @@ reads of the state only what they read.
 
 import asyncio
 import io
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from larder.layout import Key
 from larder.matching import CatalogIndex
 from larder.node_facts import NodeFacts
-from larder.node_report import NodeReport, config_map_name, report_in
 from runtime.clock import Clock
-from runtime.kube.client import KubeClient, Timeout
-from runtime.kube.errors import (
-    ForbiddenError,
-    KubeError,
-    NotFoundError,
-    UnauthorizedError,
-    UnavailableError,
-)
-from runtime.kube.objects import KubeObject
-from runtime.kube.paths import object_path
+from runtime.kube.client import KubeClient
+from runtime.kube.errors import KubeError
 from runtime.printing import console_on
 from webhook.explaining.access import READ_CATALOG, Right, caller_of, may
 from webhook.explaining.answer import Answer, ExplainError, Outcome
@@ -41,15 +32,13 @@ from webhook.explaining.live_explanation import (
     explain_live,
 )
 from webhook.explaining.question import Question, check_uris, question_in
-from webhook.explaining.text import MAX_NODES, show_difference, show_explanation, show_live
+from webhook.explaining.reads import TOO_SLOW, Deadline, Reads
+from webhook.explaining.text import show_difference, show_explanation, show_live
 from webhook.mutation import AdmissionRequest, View
-from webhook.node_reports import NODE_REPORTS
 from webhook.state import State
 
 MAX_AT_ONCE: Final = 2
 WITHIN_SECONDS: Final = 10.0
-_CONNECT_SECONDS: Final = 3.0
-_TOO_SLOW: Final = "it takes too long: try again"
 _HIDDEN: Final = (
     "entries for other namespaces, and nodes: told to who may read ConfigMap larder-catalog in"
     " larder-system"
@@ -82,7 +71,7 @@ class Explainer:
         try:
             return await asyncio.wait_for(asyncio.shield(work), self._within_seconds)
         except TimeoutError:
-            return Answer(Outcome.UNAVAILABLE, _TOO_SLOW)
+            return Answer(Outcome.UNAVAILABLE, TOO_SLOW)
 
     def _answer(self, token: str, body: bytes) -> Answer:
         namespace = ""
@@ -99,16 +88,16 @@ class Explainer:
             return Answer(Outcome.FAILED, said, namespace, error)
 
     def _explained(self, token: str, question: Question) -> str:
-        patience = _Patience(self._clock, self._clock.monotonic() + self._within_seconds)
-        caller = caller_of(self._client, token, patience.left)
+        deadline = Deadline(self._clock, self._clock.monotonic() + self._within_seconds)
+        caller = caller_of(self._client, token, deadline.left)
         if caller is None:
             raise ExplainError(Outcome.UNAUTHENTICATED, "the API server does not accept the token")
         right = _right_to(question)
-        if not may(self._client, caller, right, patience.left):
+        if not may(self._client, caller, right, deadline.left):
             what = f"{right.verb} {right.plural}" + (f" {right.name}" if right.name else "")
             sentence = f"not allowed: it takes the right to {what} in namespace {right.namespace}"
             raise ExplainError(Outcome.FORBIDDEN, sentence)
-        sees_all = may(self._client, caller, READ_CATALOG, patience.left)
+        sees_all = may(self._client, caller, READ_CATALOG, deadline.left)
         view = self._state.view_of(question.namespace)
         if not sees_all:
             view = replace(view, index=_index_of(view.index, question.namespace))
@@ -116,12 +105,12 @@ class Explainer:
             return _sent_text(question, view, sees_all=sees_all)
         theirs = self._client.as_bearer(token)
         try:
-            reads = _Reads(self._client, theirs, patience)
+            reads = Reads(self._client, theirs, deadline)
             return self._live_text(question, view, reads, sees_all=sees_all)
         finally:
             theirs.close()
 
-    def _live_text(self, question: Question, view: View, reads: "_Reads", *, sees_all: bool) -> str:
+    def _live_text(self, question: Question, view: View, reads: Reads, *, sees_all: bool) -> str:
         pod = reads.pod(question)
         check_uris(pod)
         live = explain_live(pod, Surroundings(view, (), (), None))
@@ -168,77 +157,6 @@ def _index_of(index: CatalogIndex | None, namespace: str) -> CatalogIndex | None
         return None
     entries = [entry for entry in index.catalog.models if entry.allows(namespace)]
     return CatalogIndex(index.catalog.model_copy(update={"models": entries}))
-
-
-# --- the reads ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Patience:
-    clock: Clock
-    deadline: float
-
-    def left(self) -> Timeout:
-        """What a request may take. Raises `UnavailableError` when nothing is left."""
-        seconds = self.deadline - self.clock.monotonic()
-        if seconds <= 0:
-            raise UnavailableError(_TOO_SLOW)
-        return min(_CONNECT_SECONDS, seconds), seconds
-
-
-@dataclass(slots=True)
-class _Reads:
-    """Reads with both accounts; `unknown` is what could not be read, a clause each."""
-
-    ours: KubeClient
-    theirs: KubeClient
-    patience: _Patience
-    unknown: list[str] = field(default_factory=list)
-
-    def pod(self, question: Question) -> KubeObject:
-        """The pod that is asked about. Raises `ExplainError`."""
-        path = object_path("v1", "pods", question.name, namespace=question.namespace)
-        try:
-            return self.theirs.get(path, timeout=self.patience.left())
-        except NotFoundError:
-            sentence = f"pod/{question.name} is not there in namespace {question.namespace}"
-            raise ExplainError(Outcome.NOT_FOUND, sentence) from None
-        except UnauthorizedError:
-            raise ExplainError(Outcome.UNAUTHENTICATED, "the token ended meanwhile") from None
-        except ForbiddenError as error:
-            raise ExplainError(Outcome.FORBIDDEN, str(error)) from None
-
-    def surroundings(self, view: View, names: list[str]) -> Surroundings:
-        """What a few nodes say, and what is known of them; what is too many is named as unknown."""
-        shown, more = names[:MAX_NODES], len(names[MAX_NODES:])
-        reports = tuple(r for name in shown if (r := self._report(name)))
-        nodes = self._nodes(shown)
-        if more:
-            self.unknown.append(f"{more} more nodes that have or get the model (larder explain)")
-        return Surroundings(view, (), reports, nodes)
-
-    def _report(self, node: str) -> NodeReport | None:
-        try:
-            name = config_map_name(node)
-        except ValueError:  # a pod names whatever it likes
-            return None
-        query = [*NODE_REPORTS.selectors, ("fieldSelector", f"metadata.name={name}")]
-        timeout = self.patience.left()
-        found = self.ours.list(NODE_REPORTS.path, query=query, timeout=timeout).items
-        return next(filter(None, map(report_in, found)), None)
-
-    def _nodes(self, names: list[str]) -> dict[str, KubeObject] | None:
-        found = {}
-        for name in names:
-            try:
-                path = object_path("v1", "nodes", name)
-                found[name] = self.theirs.get(path, timeout=self.patience.left())
-            except ForbiddenError:
-                self.unknown.append("nodes: not allowed to read them")
-                return None
-            except (NotFoundError, ValueError):  # gone, or a name that somebody made up
-                continue
-        return found
 
 
 def _nodes_of(live: LivePod, nodes: tuple[NodeFacts, ...]) -> list[str]:
