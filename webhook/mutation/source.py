@@ -26,6 +26,10 @@ _ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "gs": ("STORAGE_EMULATOR_HOST",),
 }
 """The variables that the clients of a scheme take an endpoint from; botocore reads the second."""
+_ALLOW: Final = "STORAGE_ALLOW_PATTERNS"
+_IGNORE: Final = "STORAGE_IGNORE_PATTERNS"
+_READ: Final = frozenset({_STORAGE_SPEC, _ALLOW, _IGNORE}.union(*_ENDPOINTS.values()))
+_SAYS_NOTHING: Final = SourceView()
 
 
 def source_view(initializer: Container, scheme: str) -> SourceView:
@@ -33,10 +37,12 @@ def source_view(initializer: Container, scheme: str) -> SourceView:
     if initializer.raw.get("envFrom"):
         return SourceView(UNKNOWN, UNKNOWN, UNKNOWN)
     variables = initializer.variables
+    if _READ.isdisjoint(variables):
+        return _SAYS_NOTHING
     return SourceView(
         endpoint=UNKNOWN if _STORAGE_SPEC in variables else _endpoint(variables, scheme),
-        allow_patterns=_patterns(_said(variables, "STORAGE_ALLOW_PATTERNS")),
-        ignore_patterns=_patterns(_said(variables, "STORAGE_IGNORE_PATTERNS")),
+        allow_patterns=_patterns(_said(variables, _ALLOW)),
+        ignore_patterns=_patterns(_said(variables, _IGNORE)),
     )
 
 
