@@ -22,10 +22,10 @@ from larder.storage_uri import (
     CACHEABLE_SCHEMES,
     endpoint_fault,
     entry_uri_fault,
+    is_archive,
     is_tree,
     normalise,
     scheme_of,
-    unfilled,
 )
 from larder.yaml_tree import Path
 
@@ -76,9 +76,11 @@ def entry_faults(at: Path, entry: ModelEntry, *, standalone: bool) -> Iterator[F
     if entry.placement == "Require" and entry.fill == "OnDemand":
         yield (*at, "fill"), "is OnDemand, which placement Require excludes; accepted: Eager"
     is_cacheable = scheme_of(entry.storage_uri) in CACHEABLE_SCHEMES
-    if entry.placement == "Require" and is_cacheable and (kind := unfilled(entry.storage_uri)):
-        fault = f"is Require, but no agent can fill {kind} yet; accepted: Prefer"
-        yield (*at, "placement"), fault
+    if entry.placement == "Require" and is_cacheable and _is_unmeasured(entry):
+        yield (
+            (*at, "placement"),
+            "is Require, but no archive is filled without maxSize; accepted: Prefer, or maxSize",
+        )
     for name, value in (("fetchFrom", entry.fetch_from), ("endpoint", entry.endpoint)):
         is_any = name == "endpoint" and value == ANY_ENDPOINT
         if value is not None and not is_any and (fault := endpoint_fault(value)):
@@ -241,8 +243,8 @@ def catalog_notes(
 
 def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
     scheme = scheme_of(entry.storage_uri)
-    if kind := unfilled(entry.storage_uri):
-        yield f"no agent can fill {kind} yet; its pods download as before"
+    if _is_unmeasured(entry):
+        yield "an archive is not filled without maxSize; its pods download as before"
     revision = entry.revision or ""
     if scheme == "hf" and not is_commit(revision):
         yield (
@@ -255,6 +257,12 @@ def _entry_notes(entry: ModelEntry, *, standalone: bool) -> Iterator[str]:
         yield "credentials.secretName has no effect outside a cluster; it is fetched without"
     if ANY_NAMESPACE in entry.namespaces and entry.credentials is not None:
         yield "everyone gets what is fetched with credentials (public: true)"
+
+
+def _is_unmeasured(entry: ModelEntry) -> bool:
+    """Whether nobody says how much an entry's archive may hold."""
+    is_one = scheme_of(entry.storage_uri) != "hf" and is_archive(entry.storage_uri)
+    return is_one and entry.max_size is None
 
 
 def is_commit(revision: str) -> bool:

@@ -65,6 +65,7 @@ LISTING: Final = "listing.json"
 PARTS: Final = "parts"
 PARTIAL: Final = "partial"
 TREE: Final = "tree"
+ARCHIVE: Final = "archive"
 ASIDE_SUFFIX: Final = ".aside"
 
 _KEY = re.compile(r"[0-9a-f]{16}")

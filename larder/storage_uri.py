@@ -24,7 +24,6 @@ _UNPRINTED = re.compile(r"[\s\x00-\x1f\x7f]")
 MAX_URI_CHARACTERS: Final = 2048  # more than any place that can be cached needs
 
 CACHEABLE_SCHEMES: Final = ("hf", "s3", "gs", "https")
-FILLED_SCHEMES: Final = ("hf", "s3", "gs", "https")
 TREE_SCHEMES: Final = frozenset({"s3", "gs"})  # a URI below an entry's URI is a part of it
 
 ARCHIVES: Final = (".tar", ".tgz", ".tar.gz", ".zip")
@@ -67,14 +66,6 @@ def is_unresolved(uri: str) -> bool:
 def is_tree(uri: str) -> bool:
     """Whether URIs below this one are parts of it (object stores), rather than other models."""
     return scheme_of(uri) in TREE_SCHEMES or _AZURE_BLOB.fullmatch(normalise(uri)) is not None
-
-
-def unfilled(uri: str) -> str | None:
-    """The kind of a URI that no agent can fill, whose pods download as before; None for others."""
-    scheme = scheme_of(uri)
-    if scheme == "https" and not is_tree(uri) and is_archive(uri):
-        return "archives"
-    return None if scheme in FILLED_SCHEMES else f"{scheme}://"
 
 
 def is_archive(uri: str) -> bool:

@@ -16,6 +16,8 @@ from typing import Final
 
 from agent.fill.engine import Workplace, fill, resolve
 from agent.fill.job import Done, Event, Job, Operation, event_line, failed, parse_job
+from agent.fill.staging import read_listing
+from agent.fill.unpack import fill_unmeasured
 from agent.sources.schemes import Reach, source_of
 from agent.sources.web import Timeouts, Web
 from agent.store import at
@@ -90,7 +92,11 @@ def _work(job: Job, emit: Callable[[Event], None]) -> None:
             case Operation.RESOLVE:
                 resolve(job, place)
             case Operation.FILL:
-                fill(job, place)
+                listing = read_listing(staging_fd)
+                if listing and (file := listing.unmeasured):
+                    fill_unmeasured(job, place, listing, file)
+                else:
+                    fill(job, place)
 
 
 def _wait(seconds: float) -> None:

@@ -55,7 +55,6 @@ class DeferReason(StrEnum):
     BUDGET_EXCEEDED = "BudgetExceeded"
     DISK_FULL = "DiskFull"
     RETRY_LATER = "RetryLater"
-    NO_SOURCE = "NoSource"
     IN_USE = "InUse"
     PODS_UNKNOWN = "PodsUnknown"
 
@@ -213,9 +212,7 @@ class _Planner:
         key = wanted.key
         staging = self.seen.inventory.staging.get(key)
         listing = staging.listing if staging and not self.ledger.is_evicted(key) else None
-        if not wanted.has_source:
-            self._defer(key, DeferReason.NO_SOURCE)
-        elif self._is_too_early(key):
+        if self._is_too_early(key):
             self._defer(key, DeferReason.RETRY_LATER)
         elif listing is None or self._is_doubted(key):
             self._start(key, Resolve(key))

@@ -18,7 +18,6 @@ from larder.status import ModelState, SlotStatus
 _FAILURES = {
     DeferReason.BUDGET_EXCEEDED: FillFailure.BUDGET_EXCEEDED,
     DeferReason.DISK_FULL: FillFailure.DISK_FULL,
-    DeferReason.NO_SOURCE: FillFailure.SOURCE_UNAVAILABLE,
 }
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from larder.catalog import DEFAULT_BUDGET, Catalog, ModelEntry, Network
 from larder.layout import Key
 from larder.quantities import Share
-from larder.storage_uri import unfilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +16,6 @@ class Wanted:
     name: str
     priority: int = 0
     is_pinned: bool = False
-    has_source: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +89,4 @@ def _wanted(entry: ModelEntry) -> Wanted:
         name=entry.name,
         priority=entry.priority,
         is_pinned=entry.retention == "Pinned",
-        has_source=unfilled(entry.storage_uri) is None,
     )

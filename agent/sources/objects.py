@@ -3,9 +3,9 @@
 A `Store` is one bucket or container of one kind of store; here is what all of them share. The tree
 is what KServe's initializer would have made of the same URI (KServe facts 4), except that a prefix
 ends at a `/`: `s3://b/m` is not `s3://b/m2`. Folder markers, and in some stores empty objects, are
-no files. What no slot could hold is refused in one sentence, and its pods download as before; so is
-what KServe would make something else of: a model that is an archive, and a prefix that is an object
-with others below it.
+no files; an archive that is the only file is unpacked. What no slot could hold is refused in one
+sentence, and its pods download as before; so is what KServe would make something else of: a prefix
+that is an object with others below it.
 """
 
 import base64
@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from typing import Final, Protocol
 
 from agent.planning.values import Listing, RemoteFile
+from agent.sources.archives import as_archive
 from agent.sources.interface import Body, SourceRequest
 from agent.sources.ranges import (
     changed,
@@ -28,7 +29,7 @@ from agent.sources.revisions import listing_revision
 from agent.sources.web import Answer
 from larder.errors import FillError, ModelNotFoundError, SourceDriftedError
 from larder.manifest import listing_fault
-from larder.storage_uri import is_archive, normalise
+from larder.storage_uri import normalise
 
 MAX_OBJECTS: Final = 100_000
 MAX_DESCRIBED: Final = 128  # a request each: seconds, not minutes
@@ -106,11 +107,9 @@ class ObjectSource:
             raise ModelNotFoundError(f"{self.store.name} has no object to keep below {self._what}")
         if fault := listing_fault([file.path for file in files]):
             raise SourceDriftedError(f"{self.store.name}: {fault}")
-        if len(files) == 1 and is_archive(files[0].path):
-            raise SourceDriftedError(
-                f"{self.store.name}: {files[0].path!r} is an archive, which pods would get unpacked"
-            )
         files = tuple(sorted(self._described(files), key=lambda file: file.path.encode()))
+        if len(files) == 1:
+            files = (as_archive(files[0], request.max_size_bytes),)
         return Listing(normalise(request.storage_uri), listing_revision(files), files)
 
     @contextmanager

@@ -7,6 +7,7 @@ suite compares the table's digests with what each source lists.
 import sys
 from typing import Final
 
+from agent.sources.archives import MAX_MEMBERS, MAX_RATIO
 from agent.sources.hf_politeness import BURST_REQUESTS, REQUESTS_PER_SECOND
 from agent.sources.objects import MAX_DESCRIBED, MAX_OBJECTS
 from agent.sources.schemes import SCHEMES, Scheme
@@ -52,11 +53,16 @@ leaves the pods to KServe's own download:
   a trailing `/`, which the catalog drops.
 - A key that no file can have is refused, and the model with it: `..`, `//`, control characters,
   names beyond 255 bytes, a file that is a directory of another.
-- A model that is one archive is not filled ({archives}); KServe would unpack it.
 - More than {max_objects:,} objects are no model.
 
 Folder markers are no files. Objects without a byte are dropped as KServe drops them: in S3 and
 Azure, not in Google Cloud Storage. `allowPatterns` and `ignorePatterns` choose as KServe's do.
+
+A model whose only file is an archive ({archives}) is unpacked, and its entry says with `maxSize`
+how much it may hold: so much room is reserved besides its own. An archive is refused as a whole for
+a link, a device, a file with holes, a name that leads out or comes twice, damage, more than
+{members:,} members, or for growing beyond `maxSize` or to {ratio} times its size. KServe takes
+links that stay inside.
 
 ## Each source
 
@@ -99,6 +105,8 @@ def reference() -> str:
         ),
         archives=", ".join(f"`{ending}`" for ending in ARCHIVES),
         max_objects=MAX_OBJECTS,
+        members=MAX_MEMBERS,
+        ratio=MAX_RATIO,
         sources="\n".join(f"**`{s.uri}`** {s.note.format(**_FIGURES)}\n" for s in SCHEMES).strip(),
         identities="\n".join(_identity_row(scheme) for scheme in SCHEMES if _ways(scheme)),
     )

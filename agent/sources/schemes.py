@@ -88,9 +88,10 @@ SCHEMES: Final = (
         "over the ETag, else the date",
         (HTTPS_HOST, HTTPS_HEADERS),
         "A single file, by the URL's last part. The headers (a JSON object) go to the host that"
-        " the Secret names and follow no redirect. A web page in place of the file is refused, and"
-        " so is one whose size nobody says. `fetchFrom` replaces scheme and host. Tried against a"
-        " server of the tests' own.",
+        " the Secret names and follow no redirect. A web page in place of the file is refused."
+        " One whose size nobody says is taken if it comes in chunks and its entry has `maxSize`,"
+        " whole or not at all. `fetchFrom` replaces scheme and host. Tried against a server of the"
+        " tests' own.",
     ),
 )
 

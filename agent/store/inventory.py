@@ -35,6 +35,7 @@ from agent.store.tree import (
     read_tree,
 )
 from larder.layout import (
+    ARCHIVE,
     BLOBS,
     CATALOG_FILE,
     CONTENT,
@@ -63,7 +64,7 @@ from larder.status import parse_status
 
 FOREIGN_PREFIX: Final = "foreign-"
 STATUS_MAX_BYTES: Final = 64 * 1024
-STAGING_NAMES: Final = frozenset({LOCK_FILE, LISTING, PARTS, PARTIAL, TREE, MANIFEST})
+STAGING_NAMES: Final = frozenset({LOCK_FILE, LISTING, PARTS, PARTIAL, TREE, ARCHIVE, MANIFEST})
 _SLOT_NAMES: Final = frozenset({CONTENT, MANIFEST, STATUS, INITIALIZER, QUARANTINED})
 _ROOT_NAMES: Final = frozenset(
     {LAYOUT_FILE, LOCK_FILE, CATALOG_FILE, *TOP_DIRECTORIES, "lost+found"}

@@ -26,12 +26,13 @@ COMMIT = "c540970f9e29518b1d8f06ab8b24cba66ad77b6d"
 CATALOG = f"""
 apiVersion: larder.dev/v1alpha1
 kind: Catalog
+defaults: {{fills: {{maxConcurrent: 1}}}}
 nodeGroups:
 - {{name: big, nodeSelector: {{matchLabels: {{size: big}}}}, budget: 1Gi}}
 models:
-- {{name: qwen, storageUri: "hf://Qwen/Qwen2-0.5B-Instruct", revision: {COMMIT}, namespaces: [chat]}}
+- {{name: qwen, storageUri: "hf://Qwen/Qwen2-0.5B-Instruct", revision: {COMMIT}, namespaces: [chat], priority: 1}}
 - {{name: llama, storageUri: "hf://org/llama", revision: main, namespaces: [chat], nodeGroups: [big]}}
-- {{name: tree, storageUri: "https://h/tree.zip", namespaces: [chat]}}
+- {{name: tree, storageUri: "https://h/tree.zip", namespaces: [chat], maxSize: 1Gi}}
 """  # noqa: E501 - an entry a line reads best
 QWEN, LLAMA, TREE = (m.key for m in read_catalog(CATALOG.encode(), standalone=True).models)
 STRAY = Key("0123456789abcdef")

@@ -40,7 +40,7 @@ def plan(catalog: Path, roots: CacheRoots, *more: str) -> Run:
     return larder(*command, *more)
 
 
-def test_what_is_missing_is_resolved_and_what_has_no_source_is_deferred(
+def test_what_is_missing_is_resolved_and_what_is_too_much_at_once_is_deferred(
     catalog: Path, empty: CacheRoots
 ) -> None:
     run = plan(catalog, empty, "-o", "json")
@@ -50,7 +50,7 @@ def test_what_is_missing_is_resolved_and_what_has_no_source_is_deferred(
         {"action": "Resolve", "key": QWEN, "name": "qwen", "sizeBytes": None, "reason": "Listed"}
     ]
     assert run.json["deferred"] == [
-        {"key": TREE, "name": "tree", "sizeBytes": 0, "reason": "NoSource"}
+        {"key": TREE, "name": "tree", "sizeBytes": 0, "reason": "ConcurrencyLimit"}
     ]
     assert run.json["unknown"] == list(UNKNOWN)
 
@@ -62,14 +62,14 @@ def test_the_table_has_actions_deferrals_budget_and_what_is_unknown(
     assert (run.status, run.err) == (0, "")
     lines = [line.split() for line in run.out.splitlines()]
     assert ["1", "Resolve", "qwen", QWEN, "Listed"] in lines
-    assert ["tree", TREE, "0", "B", "NoSource"] in lines
+    assert ["tree", TREE, "0", "B", "ConcurrencyLimit"] in lines
     assert "budget 1 GiB, 1 GiB of it free after that" in run.out
     assert "not known here: fills in flight" in run.out
 
 
 def test_a_nodes_labels_choose_its_groups(catalog: Path, empty: CacheRoots) -> None:
     run = plan(catalog, empty, "--node-label", "size=big", "-o", "json")
-    assert {a["name"] for a in run.json["actions"]} == {"qwen", "llama"}
+    assert {a["name"] for a in run.json["deferred"]} == {"llama", "tree"}
     assert run.json["budgetBytes"] == 1024**3
 
 

@@ -318,9 +318,9 @@ def test_the_example_says_the_defaults_that_hold_without_it() -> None:
         ),
         pytest.param(
             models(entry(", placement: Require", uri="https://h/m.zip")),
-            "line 4: models[0].placement is Require, but no agent can fill archives yet; "
-            "accepted: Prefer",
-            id="required of a scheme that nobody fills",
+            "line 4: models[0].placement is Require, but no archive is filled without maxSize; "
+            "accepted: Prefer, or maxSize",
+            id="required of an archive that nobody measured",
         ),
         pytest.param(
             "defaults: {network: {proxy: 'proxy:3128'}}",
@@ -672,6 +672,11 @@ def test_the_schema_says_defaults_as_an_admin_writes_them() -> None:
     assert default("ModelEntry", "placement") == "Prefer"
 
 
+def test_an_archive_whose_entry_says_what_it_may_hold_is_like_others() -> None:
+    text = models(entry(", maxSize: 1Gi, placement: Require", uri="https://h/m.zip"))
+    assert catalog_notes(read(text)) == ()
+
+
 def test_a_good_catalog_has_no_notes() -> None:
     assert catalog_notes(read(models(entry(f", revision: {COMMIT}", uri="hf://o/m")))) == ()
 
@@ -680,7 +685,10 @@ def test_a_good_catalog_has_no_notes() -> None:
     ("text", "note"),
     [
         ("defaults: {fills: {maxBandwidth: 1Mi}}", "defaults.fills.maxBandwidth has no effect yet"),
-        (models(entry(uri="https://h/m.zip")), "model 'm': no agent can fill archives yet"),
+        *(
+            (models(entry(uri=uri)), "model 'm': an archive is not filled without maxSize")
+            for uri in ("https://h/m.zip", "s3://b/m.tar.gz")
+        ),
         (
             models(entry(", revision: main", uri="hf://o/m")),
             "model 'm': revision 'main' is no commit",

@@ -165,11 +165,6 @@ def test_a_failed_fill_waits_for_its_time() -> None:
     assert make_plan(replace(seen, now=NOW + 1)).actions == (Resolve(A),)
 
 
-def test_a_model_without_a_source_here_is_said_to_have_none() -> None:
-    plan = make_plan(observe(wishes(Wanted(A, "a", has_source=False))))
-    assert plan == Plan((), (Deferred(A, DeferReason.NO_SOURCE),), 1000)
-
-
 @pytest.mark.parametrize(
     ("budget", "available", "reason"),
     [

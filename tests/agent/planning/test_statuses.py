@@ -87,7 +87,6 @@ def test_what_does_not_fit_has_failed_so_that_pods_do_not_wait() -> None:
     for defer, reason in (
         (DeferReason.BUDGET_EXCEEDED, "BudgetExceeded"),
         (DeferReason.DISK_FULL, "DiskFull"),
-        (DeferReason.NO_SOURCE, "SourceUnavailable"),
     ):
         status = status_of(SEEN, Plan((), (Deferred(A, defer),)))
         assert (status.state, status.reason) == (ModelState.FAILED, reason)

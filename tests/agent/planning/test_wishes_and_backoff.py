@@ -61,7 +61,7 @@ def test_limits_and_entries_are_those_of_the_catalog() -> None:
     assert (wishes.limits.free_floor_bytes, wishes.limits.max_concurrent) == (100, 3)
     assert wishes.limits.join_timeout_seconds == 120
     (only,) = wishes.wanted.values()
-    assert (only.priority, only.is_pinned, only.has_source) == (7, True, False)
+    assert (only.priority, only.is_pinned) == (7, True)
 
 
 def test_delays_double_up_to_a_limit_and_are_spread() -> None:

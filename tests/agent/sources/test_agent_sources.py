@@ -1,10 +1,13 @@
 """`larder-agent` and a catalog of several schemes: from the document to the slots."""
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from larder.identity import identity_of
 from larder.manifest import parse_manifest
@@ -52,6 +55,55 @@ def test_an_agent_fills_from_every_scheme_with_its_credentials(
     manifest = parse_manifest((tree / "manifest").read_text())
     assert [file.path for file in manifest.files] == ["config.json", "w/1.bin"]
     assert manifest.revision.startswith("sha256:")
+
+
+ARCHIVES = """
+apiVersion: larder.dev/v1alpha1
+kind: Catalog
+models:
+- {{name: a, storageUri: "https://models.example/{name}", namespaces: [chat], fetchFrom: "{web}",
+   maxSize: {size}}}
+- {{name: b, storageUri: "s3://{bucket}/m", namespaces: [chat], fetchFrom: "{s3}",
+   maxSize: {size}, credentials: {{tokenFile: {folder}/keys.json}}}}
+"""
+MEMBERS = {"config.json": b"{}", "w/1.bin": b"w" * 100_000}
+
+
+@pytest.mark.parametrize("name", ["m.tar.gz", "m.zip"])
+def test_archives_are_served_as_kserve_unpacks_them(
+    moto_url: str, bucket_name: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "tree/w").mkdir(parents=True)
+    for path, content in MEMBERS.items():
+        (tmp_path / "tree" / path).write_bytes(content)
+    kind = "zip" if name.endswith(".zip") else "gztar"
+    packed = Path(shutil.make_archive(str(tmp_path / "m"), kind, tmp_path / "tree")).read_bytes()
+    with closing(Bucket(moto_url, bucket_name)) as bucket:
+        bucket.put({f"m/deep/{name}": packed})
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    with FileServer({f"/{name}": packed}) as server:
+        places = {"name": name, "web": server.url, "bucket": bucket_name, "s3": moto_url}
+        text = ARCHIVES.format(**places, folder=tmp_path, size="1Mi")
+        (tmp_path / "catalog.yaml").write_text(text)
+        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
+        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
+        done = subprocess.run(  # noqa: S603 - ours
+            [*arguments, "--allow-any-disk"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout
+    root = tmp_path / "root"
+    for uri in (f"https://models.example/{name}", f"s3://{bucket_name}/m"):
+        content = root / "slots" / identity_of(uri).key / "content"
+        found = [path for path in content.rglob("*") if path.is_file()]
+        assert {str(p.relative_to(content)): p.read_bytes() for p in found} == MEMBERS
+    blobs = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    assert {path.read_bytes() for path in blobs} == set(MEMBERS.values())
+    assert not list((root / "staging").iterdir())
 
 
 NETWORKS = """

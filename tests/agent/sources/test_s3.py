@@ -21,6 +21,7 @@ from demo.hub_faults import Headers, Status
 from larder.errors import (
     AccessDeniedError,
     ModelNotFoundError,
+    PermanentError,
     SourceDriftedError,
     SourceUnavailableError,
 )
@@ -168,8 +169,7 @@ def test_pages_are_read_to_the_end(bucket: Bucket, access: S3Access) -> None:
         pytest.param(["m/a\tb"], "control character", id="a control character"),
         pytest.param(["m/" + "n" * 256], "longer than 255", id="a long name"),
         pytest.param(["m", "m/a"], "others below it", id="a prefix that is an object"),
-        pytest.param(["m/model.zip"], "is an archive", id="an archive alone"),
-        pytest.param(["m/model.tar.gz"], "is an archive", id="a tar archive alone"),
+        pytest.param(["m/model.tar.xz"], "cannot be cached", id="an archive that is not read"),
     ],
 )
 def test_what_no_slot_holds_as_pods_would_have_it_is_refused_in_one_sentence(
@@ -180,6 +180,24 @@ def test_what_no_slot_holds_as_pods_would_have_it_is_refused_in_one_sentence(
         listed(access)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["m/model.zip", "m/d/model.tar.gz", "m.tgz"])
+def test_an_archive_that_is_the_only_file_is_one(
+    bucket: Bucket, access: S3Access, key: str
+) -> None:
+    bucket.put({key: b"x", "m/empty": b""})
+    prefix = "m" if key.startswith("m/") else key
+    with closing(ObjectSource(store(access, prefix))) as source:
+        request = SourceRequest(f"s3://{bucket.name}/{prefix}", max_size_bytes=99)
+        (file,) = source.list(request).files
+        assert (file.size_bytes, file.unpacked_bytes) == (1, 99)
+        if prefix == "m":
+            bucket.add("m/other", b"x")
+            assert {f.unpacked_bytes for f in source.list(request).files} == {None}
+    bucket.put({key: b"x"})
+    with pytest.raises(PermanentError, match="accepted: maxSize in its entry"):
+        listed(access, prefix)
 
 
 @pytest.mark.parametrize("kept", [{}, {"m/": b"", "m/empty": b"", "m2/a": b"x", "m": b""}])
