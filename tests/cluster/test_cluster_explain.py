@@ -7,6 +7,7 @@ service account, so that it has the rights of the install and no more.
 import base64
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from typer.testing import CliRunner
 from cli.__main__ import app
 from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
+from runtime.kube.errors import NotFoundError
 from runtime.kube.paths import collection_path, object_path
 from tests.cluster.accounts import WEBHOOK, Accounts
 from tests.cluster.test_cluster_agent import until
 from webhook.certificates import SECRET
 from webhook.events import REPORTING_CONTROLLER
 
+pytestmark = pytest.mark.usefixtures("catalog")
 pytest_plugins = ["tests.webhook.conftest"]  # the real process, the recorded reviews
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -128,22 +131,40 @@ def make_pod(
 
 
 @pytest.fixture
+def catalog(accounts: Accounts, namespace: str) -> Iterator[None]:
+    """A catalog for the namespace and for others; the one before it comes back."""
+    admin = accounts.admin
+    path = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
+    content = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": CATALOG_CONFIG_MAP, "namespace": SYSTEM_NAMESPACE},
+    }
+    before = None
+    with suppress(NotFoundError):
+        before = admin.get(path)["data"]
+    data = {"catalog.yaml": CATALOG.format(namespace)}
+    admin.apply(path, content | {"data": data}, field_manager="admin")
+    yield
+    if before:
+        admin.apply(path, content | {"data": before}, field_manager="admin")
+    else:
+        admin.delete(path)
+
+
+@pytest.fixture
 def cluster(
     accounts: Accounts, namespace: str, tokens: dict[str, str], start_webhook: Any, tmp_path: Path
 ) -> Iterator[Cluster]:
-    admin = accounts.admin
-    path = object_path("v1", "configmaps", CATALOG_CONFIG_MAP, namespace=SYSTEM_NAMESPACE)
-    before = admin.get(path).get("data")
     labels = {"larder.dev/volume": "hostPath"}
-    admin.patch(object_path("v1", "namespaces", namespace), {"metadata": {"labels": labels}})
-    admin.patch(path, {"data": {"catalog.yaml": CATALOG.format(namespace)}})
+    namespace_path = object_path("v1", "namespaces", namespace)
+    accounts.admin.patch(namespace_path, {"metadata": {"labels": labels}})
     ours = accounts.identity(WEBHOOK, "", "", None)
     kubeconfig = ours.kubeconfig(tmp_path / "kubeconfig", accounts.config)
     webhook = start_webhook("--kubeconfig", str(kubeconfig), "--log-level", "debug")
     until(lambda: webhook.get("/readyz") == (200, "ok"), "the webhook is not ready")
     yield Cluster(webhook, namespace, tokens)
     assert webhook.stop() == 0
-    admin.patch(path, {"data": before})
 
 
 def test_everybody_is_told_what_they_may_see(
@@ -226,5 +247,7 @@ def test_a_dry_run_is_decided_by_the_webhook_and_counted_apart(
 def told(admin: KubeClient) -> set[str]:
     """The Events of webhooks that are not about the catalog, which this test edits."""
     path = collection_path("events.k8s.io/v1", "events", namespace=SYSTEM_NAMESPACE)
-    events = [e for e in admin.list(path).items if e["reportingController"] == REPORTING_CONTROLLER]
+    events = [
+        e for e in admin.list(path).items if e.get("reportingController") == REPORTING_CONTROLLER
+    ]
     return {e["metadata"]["name"] for e in events if e["regarding"]["name"] != CATALOG_CONFIG_MAP}
