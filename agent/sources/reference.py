@@ -78,6 +78,11 @@ cloud. An entry without it is never given that; one with it has credentials, so 
 |---|---|
 {identities}
 
+The cloud learns who that is from the ServiceAccount `larder-agent` of `larder-system`: on EKS by
+its annotation `eks.amazonaws.com/role-arn` or a Pod Identity association, on GKE by its name or the
+annotation `iam.gke.io/gcp-service-account`, on AKS by `azure.workload.identity/client-id` and the
+pods' label `azure.workload.identity/use: "true"`.
+
 Tokens of the kubelet are read from their file whenever they are shown. What is lent for them is
 asked for again five minutes before its end, so that a fill may last longer. `AWS_ENDPOINT_URL_STS`,
 `AZURE_AUTHORITY_HOST` and `GCE_METADATA_HOST` name other places. Whoever edits the catalog chooses
