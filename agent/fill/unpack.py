@@ -28,7 +28,7 @@ from agent.store.faults import translated
 from agent.store.tree import read_manifest
 from larder.contract import FillFailure
 from larder.errors import BudgetExceededError, TransientError
-from larder.layout import ARCHIVE, MANIFEST, PARTIAL, TREE, Digest
+from larder.layout import ARCHIVE, MANIFEST, PART_BYTES, PARTIAL, TREE, Digest
 from larder.manifest import ManifestFile, make_manifest
 from larder.status import ModelState
 from larder.storage_uri import is_archive
@@ -147,11 +147,13 @@ class _Unpacking:
             sha256, size_bytes = hashlib.sha256(), 0
             for chunk in chunks:
                 sha256.update(chunk)
-                size_bytes += len(chunk)
+                before, size_bytes = size_bytes, size_bytes + len(chunk)
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
                 self.meter.moved(len(chunk))
+                if size_bytes // PART_BYTES > before // PART_BYTES:
+                    os.fdatasync(fd)  # one of it all, at the end, could look like a stall
             os.fdatasync(fd)
         finally:
             os.close(fd)
