@@ -61,6 +61,7 @@ class Observer:
         So does one whose node is not known yet: nobody can say what it lists for this node.
         """
         around, reading = self._around, self.reading
+        fills = around.fills.in_flight()  # before the disk: what they set aside is then off it
         if self._inventory is None:
             self._inventory = scan(around.root.fd)
         disk = around.root.disk()
@@ -73,7 +74,7 @@ class Observer:
             inventory=self._inventory,
             disk=disk,
             statuses=dict(self._statuses),
-            in_flight={fill.key: fill for fill in around.fills.in_flight()},
+            in_flight={fill.key: fill for fill in fills},
             failures=dict(self._failures),
             in_use=around.pods.in_use(),
             waiting=around.pods.waiting(),

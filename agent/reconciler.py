@@ -11,6 +11,7 @@ from typing import Final
 from agent.execute import Executor
 from agent.fill.runner import Fills
 from agent.observe import Observer
+from agent.planning.bandwidth import limit_at
 from agent.planning.plan import Observation, Plan, make_plan
 from agent.planning.values import Failure
 from agent.report import Reporter, Statuses
@@ -118,8 +119,16 @@ class Reconciler:
             parts.observer.invalidate()
             seen = parts.observer.observe()
             self._wake.set()  # what was executed may allow more
+        self._steer_fills(seen)
         parts.reporter.report(seen, plan)
         return seen, plan
+
+    def _steer_fills(self, seen: Observation) -> None:
+        """Tell fills under way what changed for them; an unknown catalog changes nothing."""
+        if seen.wishes is not None:
+            minute = self._parts.clock.minute_of_day()
+            limit = limit_at(seen.wishes.limits.max_bandwidth, minute)
+            self._parts.fills.steer(limit, seen.waiting)
 
     def _take_in_catalog(self) -> bool:
         parts = self._parts

@@ -232,8 +232,6 @@ def catalog_notes(
     `nodes` are what is known of a cluster's nodes, where it is.
     """
     notes = []
-    if catalog.defaults.fills.max_bandwidth:
-        notes.append("defaults.fills.maxBandwidth has no effect yet: fills are not throttled")
     for entry in catalog.models:
         notes += [
             f"model {entry.name!r}: {note}" for note in _entry_notes(entry, standalone=standalone)

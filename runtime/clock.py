@@ -17,6 +17,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Unix seconds, for what people and files are shown."""
 
+    def minute_of_day(self) -> int:
+        """Minutes since midnight, where the program thinks that it is (`TZ`; in pods UTC)."""
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -28,6 +31,11 @@ class SystemClock:
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
+
+    def minute_of_day(self) -> int:
+        """Minutes since midnight."""
+        here = time.localtime()
+        return here.tm_hour * 60 + here.tm_min
 
 
 class ManualClock:
@@ -44,6 +52,10 @@ class ManualClock:
     def now(self) -> float:
         """Unix seconds."""
         return self._now
+
+    def minute_of_day(self) -> int:
+        """Minutes since midnight, UTC."""
+        return int(self._now) // 60 % (24 * 60)
 
     def advance(self, seconds: float) -> None:
         """Let time pass on both clocks."""

@@ -1,8 +1,9 @@
 """The child: `python -m agent.fill`, a job on standard input, events on standard output.
 
-It does one operation on one key, under the flock of `staging/<key>/lock`, and exits. When standard
-input ends, its parent is gone or wants it to stop: it exits at once, wherever it is; what is on
-disk can be continued. Whatever a library prints goes to standard error, never among the events.
+It does one operation on one key, under the flock of `staging/<key>/lock`, and exits. Lines after
+the job's steer it. When standard input ends, its parent is gone or wants it to stop: it exits at
+once, wherever it is; what is on disk can be continued. Whatever a library prints goes to standard
+error, never among the events.
 """
 
 import fcntl
@@ -14,10 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Final
 
-from agent.fill.engine import Workplace, fill, resolve
-from agent.fill.job import Done, Event, Job, Operation, event_line, failed, parse_job
+from agent.fill.engine import fill, resolve
+from agent.fill.job import (
+    Done,
+    Event,
+    Job,
+    Operation,
+    Steering,
+    event_line,
+    failed,
+    parse_job,
+    parse_steering,
+)
 from agent.fill.staging import read_listing
 from agent.fill.unpack import fill_unmeasured
+from agent.fill.workplace import Workplace
 from agent.sources.schemes import Reach, source_of
 from agent.sources.web import Timeouts, Web
 from agent.store import at
@@ -30,20 +42,44 @@ from runtime.clock import SystemClock
 _UMASK: Final = 0o022
 _WRONG_USE: Final = 2
 _LOCK_TRIES: Final = 5
+_READ_BYTES: Final = 64 * 1024
 
 
 def main() -> int:
     """Do the job that standard input holds; returns the exit status, 0 also for a told failure."""
     os.umask(_UMASK)
     emit = _events()
+    said = _lines()
     try:
-        job = parse_job(sys.stdin.buffer.readline())
+        job = parse_job(next(said, b""))
     except ValueError as error:
         sys.stderr.write(f"python -m agent.fill: {error}\n")
         return _WRONG_USE
-    threading.Thread(target=_exit_with_parent, name="control", daemon=True).start()
-    emit(_outcome(job, emit))
+    helm = _Helm(job.steering)
+    threading.Thread(target=helm.follow, args=(said,), name="control", daemon=True).start()
+    emit(_outcome(job, emit, helm))
     return 0
+
+
+class _Helm:
+    """What the parent said last; one that is gone ends us."""
+
+    def __init__(self, steering: Steering) -> None:
+        self.steering = steering
+
+    def follow(self, said: Iterator[bytes]) -> None:
+        """Take in what it says; never returns."""
+        for line in said:
+            self.steering = parse_steering(line)
+        os._exit(0)
+
+
+def _lines() -> Iterator[bytes]:
+    """The lines of standard input, without Python's buffer: its lock would outlive the thread."""
+    rest = b""
+    while data := os.read(0, _READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
 
 
 def _events() -> Callable[[Event], None]:
@@ -57,16 +93,10 @@ def _events() -> Callable[[Event], None]:
     return emit
 
 
-def _exit_with_parent() -> None:
-    while os.read(0, 1024):
-        continue
-    os._exit(0)
-
-
-def _outcome(job: Job, emit: Callable[[Event], None]) -> Event:
+def _outcome(job: Job, emit: Callable[[Event], None], helm: _Helm) -> Event:
     """Do the job; what came of it."""
     try:
-        _work(job, emit)
+        _work(job, emit, helm)
     except FillError as error:
         return failed(error)
     except CacheRootError as error:  # a disk that fails: rare, and somebody has to look at it
@@ -74,7 +104,7 @@ def _outcome(job: Job, emit: Callable[[Event], None]) -> Event:
     return Done()
 
 
-def _work(job: Job, emit: Callable[[Event], None]) -> None:
+def _work(job: Job, emit: Callable[[Event], None], helm: _Helm) -> None:
     timeouts = Timeouts(job.pace.connect_timeout_seconds, job.pace.read_timeout_seconds)
     clock = SystemClock()
     with closing(Web(timeouts, job.network)) as web, _staging(job) as (root_fd, staging_fd):
@@ -87,6 +117,7 @@ def _work(job: Job, emit: Callable[[Event], None]) -> None:
             emit=emit,
             wait=_wait,
             jitter=random.random,
+            steering=lambda: helm.steering,
         )
         match job.operation:
             case Operation.RESOLVE:
@@ -99,8 +130,8 @@ def _work(job: Job, emit: Callable[[Event], None]) -> None:
                     fill(job, place)
 
 
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)  # if our parent wants us gone, `_exit_with_parent` ends this
+def _wait(seconds: float, stopped: threading.Event) -> None:
+    stopped.wait(seconds)  # if our parent wants us gone, `follow` ends this
 
 
 @contextmanager
@@ -123,7 +154,7 @@ def _lock(lock_fd: int, job: Job) -> None:
         with suppress(BlockingIOError):
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        _wait(job.pace.first_wait_seconds)
+        _wait(job.pace.first_wait_seconds, threading.Event())
     raise TransientError(FillFailure.STALLED, f"an earlier fill of {job.key} has not ended yet")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from agent.fill.job import Done, Failed, Job, Listed, Operation, Progress, parse_event
+from agent.fill.job import Done, Failed, Job, Listed, Operation, Progress, Steering, parse_event
 from agent.planning.values import FillProgress
 from agent.sources.hf import ENVIRONMENT
 from larder.errors import FillError, StalledError
@@ -92,6 +92,7 @@ class Child:
         self._started_at = around.clock.monotonic()
         self._lock = threading.Lock()
         self._state = _State(moved_at=self._started_at)
+        self._steering = job.steering
         self._process = _spawn(around.python)
         self._give_job()
         self._listener = threading.Thread(target=self._listen, name=f"fill-{job.key}", daemon=True)
@@ -114,6 +115,7 @@ class Child:
                 bytes_done=said.bytes_done,
                 bytes_total=said.bytes_total,
                 rate_bytes_per_second=self._rate(self._clock.monotonic()),
+                is_set_aside=said.is_set_aside,
             )
 
     def result(self) -> FillResult:
@@ -148,6 +150,13 @@ class Child:
                 return
             self._state.verdict = verdict
         self._kill()
+
+    def steer(self, steering: Steering) -> None:
+        """Tell it what holds from now on, if that is something else."""
+        with self._lock, suppress(BrokenPipeError):  # it ended: the listener finds out why
+            if steering != self._steering and self._process.stdin is not None:
+                self._steering = steering
+                self._process.stdin.write(steering.line())
 
     def end(self) -> None:
         """Tell it to exit."""

@@ -1,8 +1,9 @@
 """What a fill's child does: resolve a listing, or fetch all of it until the staging is complete.
 
     list ─▶ listing.json                                            (operation resolve)
-    for each file: blob there? ─▶ link        else resume partial ─▶ fetch ─▶ hash = listed?
-                   ─▶ blob ─▶ link into tree ─▶ partial goes         (operation fill)
+    blob there? ─▶ link           else set aside all of the partial (operation fill)
+    several at once: fetch ranges ─▶ hash in order ─▶ sync, record ─▶ as listed?
+    each as it is done: blob ─▶ link into tree ─▶ partial goes
     sync names ─▶ manifest
 
 Nothing here publishes. Killed at any instruction, the next run goes on from the recorded parts.
@@ -10,49 +11,34 @@ Nothing here publishes. Killed at any instruction, the next run goes on from the
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
 
-from agent.fill.cursor import CHUNK_BYTES, Cursor, Place
-from agent.fill.job import Event, Job, Listed
+from agent.fill.download import Download
+from agent.fill.ground import Ground
+from agent.fill.job import Job, Listed
 from agent.fill.meter import Meter
 from agent.fill.parts import Parts
-from agent.fill.patience import Patience
 from agent.fill.staging import StagedTree, read_listing, write_listing
-from agent.planning.values import Listing, RemoteFile
-from agent.sources.interface import Body, RangeRefusedError, Source, SourceRequest
+from agent.fill.throttle import Throttle
+from agent.fill.workplace import Workplace
+from agent.planning.values import Listing
+from agent.sources.interface import SourceRequest
 from agent.store import at
 from agent.store.blobs import add_blob
 from agent.store.faults import translated
+from agent.store.tree import held_bytes
 from larder.contract import FillFailure
 from larder.errors import (
     BudgetExceededError,
     DiskFullError,
-    IntegrityError,
     PermanentError,
-    SourceUnavailableError,
     TransientError,
 )
 from larder.layout import PARTIAL, Digest
 from larder.manifest import Manifest, ManifestFile, make_manifest
-from runtime.clock import Clock
 
 _LINK_TRIES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What a child works with. `wait` takes seconds; `jitter` draws from [0, 1)."""
-
-    root_fd: int
-    staging_fd: int
-    source: Source
-    clock: Clock
-    emit: Callable[[Event], None]
-    wait: Callable[[float], None]
-    jitter: Callable[[], float]
 
 
 def resolve(job: Job, place: Workplace) -> None:
@@ -99,7 +85,7 @@ def _refuse_too_large(listing: Listing, max_size_bytes: int | None) -> None:
 
 
 class _Fill:
-    """One run of the operation fill."""
+    """One run of the operation fill: all that changes names is done by the thread that calls it."""
 
     def __init__(self, job: Job, place: Workplace, listing: Listing, tree: StagedTree) -> None:
         self._job = job
@@ -107,7 +93,6 @@ class _Fill:
         self._listing = listing
         self._tree = tree
         self._meter = Meter(listing.size_bytes, place.clock, place.emit)
-        self._buffer = memoryview(bytearray(CHUNK_BYTES))
 
     def run(self) -> None:
         """Do it all."""
@@ -118,10 +103,16 @@ class _Fill:
         ):
             digests = self._link_known(parts)
             self._refuse_full_disk(partial_fd, digests)
-            for index, file in enumerate(self._listing.files):
-                if index not in digests:
-                    place = Place(partial_fd, index, self._job.pace.part_bytes)
-                    digests[index] = self._fetch(place, file, parts)
+            throttle = Throttle(self._place.clock, self._place.wait)
+            throttle.set_rate(self._place.steering().bytes_per_second)
+            ground = Ground(
+                self._job, self._place, self._listing, parts, partial_fd, self._meter, throttle
+            )
+            missing = [n for n in range(len(self._listing.files)) if n not in digests]
+            with closing(Download(ground, missing)) as download:
+                for index, digest in download.completed():
+                    self._adopt(partial_fd, index, digest)
+                    digests[index] = digest
         self._meter.verifying()
         manifest = make_manifest(
             self._listing.storage_uri,
@@ -151,7 +142,7 @@ class _Fill:
         for index, file in enumerate(self._listing.files):
             if index not in digests:
                 partial = at.look(partial_fd, str(index))
-                missing_bytes += max(0, file.size_bytes - (partial.st_size if partial else 0))
+                missing_bytes += max(0, file.size_bytes - (held_bytes(partial) if partial else 0))
         disk = os.fstatvfs(partial_fd)
         available_bytes = disk.f_bavail * disk.f_frsize
         if missing_bytes > available_bytes:
@@ -159,53 +150,15 @@ class _Fill:
                 f"{missing_bytes} bytes are to be fetched, the disk has {available_bytes} left"
             )
 
-    def _fetch(self, place: Place, file: RemoteFile, parts: Parts) -> Digest:
-        """Complete one file, verify it, and make it a blob that the tree links."""
-        with Cursor(place, file, parts) as cursor:
-            cursor.resume(self._buffer, self._meter.moved)
-            self._stream(cursor, file)
-            try:
-                digest = cursor.finish()
-            except IntegrityError:
-                self._meter.moved(-file.size_bytes)
-                at.unlink(place.partial_fd, place.name)
-                raise
+    def _adopt(self, partial_fd: int, index: int, digest: Digest) -> None:
+        """Make a verified file a blob that the tree links."""
+        file, name = self._listing.files[index], str(index)
         for _ in range(_LINK_TRIES):
-            add_blob(self._place.root_fd, place.partial_fd, place.name, digest, file.size_bytes)
+            add_blob(self._place.root_fd, partial_fd, name, digest, file.size_bytes)
             if self._tree.link(file, digest):
-                at.unlink(place.partial_fd, place.name)
-                return digest
+                at.unlink(partial_fd, name)
+                return
         raise TransientError(FillFailure.STALLED, f"blob {digest} vanishes before it can be linked")
-
-    def _stream(self, cursor: Cursor, file: RemoteFile) -> None:
-        """Fetch from the cursor to the file's end, however often the source breaks off."""
-        pace = self._job.pace
-        patience = Patience(pace, self._place.wait, self._place.jitter, position=cursor.position)
-        while not cursor.is_at_end:
-            try:
-                with self._place.source.fetch(self._listing, file, cursor.position) as body:
-                    self._copy(body, cursor, file)
-            except SourceUnavailableError as error:
-                if isinstance(error, RangeRefusedError):
-                    cursor.start_over(self._meter.moved)
-                patience.endure(error, cursor.position)
-
-    def _copy(self, body: Body, cursor: Cursor, file: RemoteFile) -> None:
-        """Move a body's bytes to the cursor; those that it has already are passed over."""
-        surplus_bytes = cursor.position - body.start
-        while not cursor.is_at_end:
-            wanted_bytes = min(CHUNK_BYTES, surplus_bytes) or cursor.room_bytes
-            count_bytes = body.readinto(self._buffer[:wanted_bytes])
-            if count_bytes == 0:
-                raise SourceUnavailableError(
-                    f"the source ended {file.path!r} after {cursor.position}"
-                    f" of {file.size_bytes} bytes"
-                )
-            self._meter.fetched(count_bytes)
-            if surplus_bytes:
-                surplus_bytes -= count_bytes
-            else:
-                cursor.write(self._buffer[:count_bytes], self._meter.moved)
 
 
 def refuse_other_digest(manifest: Manifest, pinned: str | None) -> None:

@@ -1,18 +1,19 @@
-"""What a fill's parent and child say to each other: one job line down, event lines up.
+"""What a fill's parent and child say to each other: a job and steering down, event lines up.
 
 JSON, one object a line. The job comes first on the child's standard input and is the only place
-where a secret ever is; afterwards the open pipe means "go on", its end means "exit". Events come on
-standard output:
+where a secret ever is; then a line whenever something changes that a fill under way has to heed.
+The open pipe means "go on", its end means "exit". Events come on standard output:
 
     {"event": "listed", "revision": "0e9e39f2…", "files": 12, "bytes": 4096}
     {"event": "progress", "state": "Downloading", "bytesDone": 1, "bytesTotal": 2,
-     "bytesFetched": 1}
+     "bytesFetched": 1, "isSetAside": true}
     {"event": "done"}
     {"event": "failed", "reason": "SourceUnavailable", "message": "…", "permanent": false,
      "retryAfterSeconds": null}
 
 `bytesDone` counts bytes of the model that are on disk and were hashed, in this run or in an
-earlier one; `bytesFetched` what came from the source in this run. `done` or `failed` is the last.
+earlier one; `bytesFetched` what came from the source in this run; `isSetAside` says that the disk
+counts all of the model as taken. `done` or `failed` is the last.
 """
 
 import json
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from agent.planning.streams import MOST_STREAMS
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Network
 from larder.contract import FillFailure
@@ -37,9 +39,17 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a child fetches. `tries` are those without progress, before the fault is reported."""
+    """How a child fetches. `tries` are those without progress, before the fault is reported.
+
+    A range is what a stream asks for at once: as much as a part, since hubs count requests.
+    `chunk_seconds` is the longest that 256 KiB may take: a mebibyte a minute on each connection.
+    """
 
     part_bytes: int = PART_BYTES
+    range_bytes: int = PART_BYTES
+    first_streams: int = 1
+    most_streams: int = MOST_STREAMS
+    chunk_seconds: float = 15.0
     tries: int = 4
     first_wait_seconds: float = 1.0
     longest_wait_seconds: float = 15.0
@@ -48,6 +58,30 @@ class Pace:
 
 
 DEFAULT_PACE: Final = Pace()
+_COUNTS: Final = ("bytesDone", "bytesTotal", "bytesFetched")
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What may change while a child is at work; a rate of 0 is no limit.
+
+    `keeps_cache`: a pod waits for the model, and is about to read what is in the page cache.
+    """
+
+    bytes_per_second: int = 0
+    keeps_cache: bool = False
+
+    def line(self) -> bytes:
+        """The line that a child reads."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+def parse_steering(line: bytes) -> Steering:
+    """Read what a parent of the same release wrote. Raises `ValueError`."""
+    try:
+        return Steering(**json.loads(line))
+    except TypeError as error:
+        raise ValueError("not a steering line") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +104,7 @@ class Job:
     digest: str | None = None
     max_size_bytes: int | None = None
     pace: Pace = DEFAULT_PACE
+    steering: Steering = Steering()
     network: Network = field(default_factory=Network)
 
     def line(self) -> bytes:
@@ -85,6 +120,7 @@ def parse_job(line: bytes) -> Job:
         raw["allow_patterns"] = tuple(raw["allow_patterns"])
         raw["ignore_patterns"] = tuple(raw["ignore_patterns"])
         raw["pace"] = Pace(**raw["pace"])
+        raw["steering"] = Steering(**raw["steering"])
         raw["secret"] = Secret(**raw["secret"])
         raw["network"] = Network(**raw["network"])
         return Job(**raw)
@@ -109,6 +145,7 @@ class Progress:
     bytes_done: int
     bytes_total: int
     bytes_fetched: int
+    is_set_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +199,7 @@ def _said(event: Event) -> dict[str, object]:
                 "bytesDone": event.bytes_done,
                 "bytesTotal": event.bytes_total,
                 "bytesFetched": event.bytes_fetched,
+                "isSetAside": event.is_set_aside,
             }
         case Done():
             return {"event": "done"}
@@ -183,8 +221,9 @@ def parse_event(line: bytes) -> Event | None:
             case "listed":
                 return Listed(str(raw["revision"]), int(raw["files"]), int(raw["bytes"]))
             case "progress":
-                counts = (int(raw[n]) for n in ("bytesDone", "bytesTotal", "bytesFetched"))
-                return Progress(ModelState(raw["state"]), *counts)
+                done, total, fetched = (int(raw[n]) for n in _COUNTS)
+                is_set_aside = bool(raw.get("isSetAside"))
+                return Progress(ModelState(raw["state"]), done, total, fetched, is_set_aside)
             case "done":
                 return Done()
             case "failed":

@@ -18,7 +18,7 @@ PROGRESS_BYTES: Final = 1024 * 1024
 
 @dataclass(slots=True)
 class Patience:
-    """Counts faults of one file. `wait` takes seconds; `jitter` draws from [0, 1)."""
+    """Counts faults of one range of a file. `wait` takes seconds; `jitter` draws from [0, 1)."""
 
     pace: Pace
     wait: Callable[[float], None]
@@ -30,7 +30,7 @@ class Patience:
         """Wait before the next try, or raise the error if there is none. `position` is in bytes."""
         if position - self.position >= PROGRESS_BYTES:
             self.faults = 0
-        self.position = position
+        self.position = max(self.position, position)  # what is fetched again is no progress
         self.faults += 1
         wanted = error.retry_after_seconds or 0.0
         if self.faults >= self.pace.tries or wanted > self.pace.longest_wait_seconds:

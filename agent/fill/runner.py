@@ -5,11 +5,14 @@ result is taken, so that nobody starts it again before knowing why it ended.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Final
 
 from agent.fill.child import Child, FillResult, Surroundings
-from agent.fill.job import Job
+from agent.fill.job import Job, Operation, Steering
+from agent.planning.bandwidth import share_of
 from agent.planning.values import FillProgress
 from larder.errors import StalledError
 from larder.layout import Key
@@ -39,6 +42,8 @@ class Fills:
         self._stall_seconds = stall_seconds
         self._memory_limit_bytes = memory_limit_bytes
         self._children: dict[Key, Child] = {}
+        self._limit = 0
+        self._waiting: AbstractSet[Key] = frozenset()
         self._stillborn: list[FillResult] = []
 
     def start(self, job: Job, reserved_bytes: int) -> None:
@@ -46,7 +51,11 @@ class Fills:
         if job.key in self._children:
             raise ValueError(f"{job.key} has a child already")
         around = Surroundings(self._python, self._clock, self._wake)
+        others = self._filling()
+        count = len(others) + (job.operation is Operation.FILL)
+        self._steer(others, count)  # before there is one more
         try:
+            job = replace(job, steering=self._steering(job.key, count))
             self._children[job.key] = Child(job, reserved_bytes, around)
         except OSError as error:
             fault = StalledError(f"the fill's process cannot be started: {error.strerror}")
@@ -74,6 +83,15 @@ class Fills:
             elif child.memory_bytes() > self._memory_limit_bytes:
                 child.kill(f"the fill needs more than {self._memory_limit_bytes} bytes of memory")
 
+    def steer(self, limit: int, waiting: AbstractSet[Key]) -> None:
+        """Hold all of them to `limit` bytes a second, 0 for none; `waiting` keys have pods waiting.
+
+        To be called regularly: what ends leaves its share to the others.
+        """
+        self._limit, self._waiting = limit, waiting
+        filling = self._filling()
+        self._steer(filling, len(filling))
+
     def cancel(self, key: Key) -> None:
         """End a child, if there is one; what it fetched stays. Waits until it is gone."""
         child = self._children.pop(key, None)
@@ -89,6 +107,18 @@ class Fills:
             child.end()
         for child in children:
             child.join()
+
+    def _steer(self, children: Sequence[Child], count: int) -> None:
+        for child in children:
+            child.steer(self._steering(child.job.key, count))
+
+    def _steering(self, key: Key, count: int) -> Steering:
+        return Steering(share_of(self._limit, count), key in self._waiting)
+
+    def _filling(self) -> list[Child]:
+        """Those that fetch a model's bytes, or may."""
+        children = self._living()
+        return [c for c in children if c.job.operation is Operation.FILL and not c.has_ended]
 
     def _living(self) -> tuple["Child", ...]:
         return tuple(self._children.values())

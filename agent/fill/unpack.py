@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from agent.fill.engine import Workplace, fill, refuse_other_digest
+from agent.fill.engine import fill, refuse_other_digest
 from agent.fill.job import Event, Job, Progress
 from agent.fill.meter import Meter
 from agent.fill.staging import StagedTree, write_listing
+from agent.fill.workplace import Workplace
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.archives import CHUNK_BYTES, Archive
 from agent.store import at
@@ -101,7 +102,8 @@ class _Unpacking:
             told[:] = [event]
             if isinstance(event, Progress):
                 state, total = ModelState.DOWNLOADING, listing.size_bytes
-                self.place.emit(replace(event, state=state, bytes_total=total))
+                # Room for the members is not set aside yet.
+                self.place.emit(replace(event, state=state, bytes_total=total, is_set_aside=False))
 
         return emit
 

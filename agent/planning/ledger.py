@@ -131,6 +131,9 @@ class Ledger:
 
 
 def _unwritten_bytes(fill: FillProgress) -> int:
+    """What a fill was promised and the disk still shows as free."""
+    if fill.is_set_aside:
+        return 0
     if not fill.bytes_total:
         return fill.reserved_bytes
     return min(fill.reserved_bytes, max(0, fill.bytes_total - fill.bytes_done))

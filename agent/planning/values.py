@@ -196,7 +196,10 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class FillProgress:
-    """A fill's child process at work. `reserved_bytes` is what it was promised."""
+    """A fill's child process at work. `reserved_bytes` is what it was promised.
+
+    `is_set_aside`: the disk counts all of that as taken already.
+    """
 
     key: Key
     state: ModelState
@@ -204,6 +207,7 @@ class FillProgress:
     bytes_done: int = 0
     bytes_total: int = 0
     rate_bytes_per_second: int = 0
+    is_set_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """What the catalog wants of this node: its models, and the limits they share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from larder.catalog import DEFAULT_BUDGET, Catalog, ModelEntry, Network
+from larder.catalog import DEFAULT_BUDGET, BandwidthHours, Catalog, ModelEntry, Network
 from larder.layout import Key
 from larder.quantities import Share
 
@@ -30,6 +30,7 @@ class Limits:
     unlisted_ttl_seconds: float = 86400.0
     max_concurrent: int = 2
     join_timeout_seconds: int = 1800
+    max_bandwidth: int | Sequence[BandwidthHours] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
             unlisted_ttl_seconds=defaults.unlisted_ttl,
             max_concurrent=defaults.fills.max_concurrent,
             join_timeout_seconds=int(defaults.join_timeout),
+            max_bandwidth=defaults.fills.max_bandwidth,
         ),
     )
 

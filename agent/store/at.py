@@ -25,7 +25,10 @@ _TEMPORARY_PREFIX: Final = ".larder-"
 _NEVER_FOLLOW: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | _NEVER_FOLLOW
 _RENAME_NOREPLACE: Final = 1
+_FALLOC_FL_KEEP_SIZE: Final = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 def checked_name(name: str) -> str:
@@ -231,6 +234,21 @@ def _copy(source: int, target: int) -> None:
         remaining -= copied
     os.fchmod(target, stat.S_IMODE(found.st_mode))
     os.fsync(target)
+
+
+def set_aside(fd: int, size_bytes: int) -> bool:
+    """Have the disk keep room for a file of that size, whose size does not change by that.
+
+    Not `os.posix_fallocate`, which makes the file as large at once (and writes zeros where the
+    filesystem cannot do better): what is not there yet would look as if it were. False where the
+    filesystem cannot; no room is an `OSError`.
+    """
+    if size_bytes == 0 or _LIBC.fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size_bytes) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number))
 
 
 def set_mode(dir_fd: int, name: str, mode: int) -> None:

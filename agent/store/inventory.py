@@ -28,6 +28,7 @@ from agent.store.tree import (
     MANIFEST_MAX_BYTES,
     Tree,
     finding,
+    held_bytes,
     kind_of,
     parsed,
     read_file,
@@ -92,6 +93,12 @@ class _Scan:
 
     def inode(self, found: os.stat_result) -> _Inode:
         return self.inodes.setdefault((found.st_dev, found.st_ino), _Inode(found.st_size))
+
+    def set_aside(self, tree: Tree) -> None:
+        """What a fill that ended holds for its files counts as if it were there."""
+        for path, found in tree.files.items():
+            if PurePosixPath(path).parent.name == PARTIAL:
+                self.inode(found).size_bytes = held_bytes(found)
 
     def own(self, owner: Owner, tree: Tree) -> None:
         for found in tree.files.values():
@@ -264,6 +271,8 @@ def _read_owned(seen: _Scan, dir_fd: int, name: str, owner: Owner) -> None:
     elif found is not None and stat.S_ISDIR(found.st_mode):
         tree = read_tree(dir_fd, name)
         seen.own(owner, tree)
+        if owner.startswith(f"{STAGING}/"):
+            seen.set_aside(tree)
         for fault in tree.faults:
             seen.find(f"{owner}/{fault.path}", fault.sentence)
 

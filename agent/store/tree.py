@@ -19,6 +19,8 @@ from larder.manifest import Manifest, parse_manifest
 
 MANIFEST_MAX_BYTES: Final = 64 * 1024 * 1024
 _MAX_DEPTH: Final = 512  # a manifest's longest path has no more parts
+_BLOCK_BYTES: Final = 512  # of `st_blocks`, whatever the filesystem's own are
+_TELLING_BYTES: Final = 64 * 1024  # less is rounding, which counts for no file
 
 T = TypeVar("T")
 
@@ -124,6 +126,12 @@ def parsed(parse: Callable[[str], T | None], data: bytes | None) -> T | None:
         return parse(data.decode())
     except (ValueError, RecursionError):  # deeply nested JSON is the latter
         return None
+
+
+def held_bytes(found: os.stat_result) -> int:
+    """What a growing file holds of the disk: its size, or more if room is set aside for it."""
+    set_aside_bytes = found.st_blocks * _BLOCK_BYTES - found.st_size
+    return found.st_size + (set_aside_bytes if set_aside_bytes >= _TELLING_BYTES else 0)
 
 
 def read_file(dir_fd: int, name: str, limit: int) -> bytes | None:

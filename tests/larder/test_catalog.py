@@ -684,7 +684,6 @@ def test_a_good_catalog_has_no_notes() -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("defaults: {fills: {maxBandwidth: 1Mi}}", "defaults.fills.maxBandwidth has no effect yet"),
         *(
             (models(entry(uri=uri)), "model 'm': an archive is not filled without maxSize")
             for uri in ("https://h/m.zip", "s3://b/m.tar.gz")

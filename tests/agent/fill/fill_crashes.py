@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.fill import cursor, parts
+from agent.fill import cursor, partial, parts
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.interface import SourceRequest
 from agent.store import at
@@ -16,7 +16,7 @@ from larder.errors import SourceUnavailableError
 _CHANGES = frozenset(
     {
         "chmod", "copy_file_range", "fchmod", "fdatasync", "fsync", "ftruncate", "link", "mkdir",
-        "open", "rename", "rmdir", "unlink", "write",
+        "open", "pwrite", "rename", "rmdir", "unlink", "write",
     }
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ def crash_before(step: int) -> Iterator[None]:
     """From the `step`-th change on (counted from 1) every change raises `Crash`."""
     steps = Steps(step)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (at, cursor, parts):
+        for module in (at, cursor, partial, parts):
             patch.setattr(module, "os", steps)
         yield
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.fill.engine import Workplace, fill, resolve
-from agent.fill.job import Event, Job, Operation, Pace, Progress
+from agent.fill.engine import fill, resolve
+from agent.fill.job import Event, Job, Operation, Pace, Progress, Steering
+from agent.fill.workplace import Workplace
 from agent.sources.hf import HubSource
 from agent.sources.interface import Source
 from agent.sources.secret import HF_TOKEN
@@ -35,6 +36,7 @@ class FillDesk:
         self.events: list[Event] = []
         self.waits: list[float] = []
         self.clock = ManualClock()
+        self.steering = Steering()
 
     @property
     def staging(self) -> Path:
@@ -61,8 +63,9 @@ class FillDesk:
                     source or hub_source,
                     self.clock,
                     self.events.append,
-                    self.waits.append,
+                    lambda seconds, _: self.waits.append(seconds),
                     lambda: 1.0,
+                    lambda: self.steering,
                 )
                 (resolve if operation is Operation.RESOLVE else fill)(self.job, place)
         finally:

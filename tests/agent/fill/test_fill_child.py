@@ -17,7 +17,7 @@ import structlog
 from fill_desk import KEY, PACE, FillDesk
 
 from agent.fill.child import child_environment
-from agent.fill.job import Job, Operation
+from agent.fill.job import Job, Operation, Pace, Steering
 from agent.fill.runner import FillResult, Fills
 from agent.sources.secret import HF_TOKEN, Secret
 from demo.hub import Cut, Fault, FlipBit, Hub, Repo, Stall, Status
@@ -39,6 +39,7 @@ class Parent:
     def __init__(self, root: Path, endpoint: str) -> None:
         self.news = threading.Semaphore(0)
         self.clock = ManualClock()
+        self.finished: list[FillResult] = []
         self.fills = Fills(clock=self.clock, wake=self.news.release, stall_seconds=60.0)
         self.job = Job(
             Operation.FILL, str(root), KEY, "hf://acme/tiny", "main", endpoint, SECRET, pace=PACE
@@ -50,10 +51,9 @@ class Parent:
     def result(self) -> FillResult:
         """The next result, whenever it comes."""
         while True:
-            finished = self.fills.take_finished()
-            if finished:
-                (result,) = finished
-                return result
+            self.finished += self.fills.take_finished()
+            if self.finished:
+                return self.finished.pop(0)
             assert self.news.acquire(timeout=ENOUGH_SECONDS)
 
     def run(self, operation: Operation, **changes: Any) -> FillResult:
@@ -299,6 +299,30 @@ def test_a_child_whose_parent_is_gone_exits_by_itself(parent: Parent, hub: Hub) 
             assert child.wait(ENOUGH_SECONDS) == 0
         finally:
             child.kill()
+
+
+# --- steered from outside -------------------------------------------------------------------------
+
+
+def test_children_are_held_to_a_rate_together_and_let_go(
+    tmp_path: Path, parent: Parent, hub: Hub
+) -> None:
+    hub.repos["acme/tiny"].commit({BIG: os.urandom(4_000_000)})
+    others = replace(parent.job, key=Key("f" * 16), root=str(tmp_path / "root"))
+    for job in (parent.job, others):
+        parent.fills.start(replace(job, operation=Operation.RESOLVE, pace=Pace()), 0)
+        assert parent.result().is_ok
+    parent.fills.steer(20_000, frozenset())
+    for job in (parent.job, others):
+        parent.fills.start(replace(job, pace=Pace()), 0)
+    first, second = parent.fills._children.values()
+    assert {first._steering, second._steering} == {Steering(10_000)}
+    assert wait_for(lambda: all(c._state.progress.bytes_fetched for c in (first, second)))
+    assert max(c._state.progress.bytes_fetched for c in (first, second)) < 1_000_000
+    parent.fills.steer(0, frozenset({KEY}))
+    assert (first._steering, second._steering) == (Steering(0, keeps_cache=True), Steering())
+    assert parent.result().is_ok
+    assert parent.result().is_ok
 
 
 def test_cancelling_what_does_not_run_does_nothing(parent: Parent) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import google_crc32c
 import pytest
 
-from agent.fill.cursor import Hashes
+from agent.fill.hashes import Hashes
 from agent.planning.values import RemoteFile
 from larder.errors import IntegrityError
 from larder.layout import Digest

@@ -16,10 +16,12 @@ from agent.fill.job import (
     Operation,
     Pace,
     Progress,
+    Steering,
     event_line,
     failed,
     parse_event,
     parse_job,
+    parse_steering,
 )
 from agent.fill.meter import Meter
 from agent.fill.patience import PROGRESS_BYTES, Patience
@@ -142,6 +144,21 @@ def test_a_few_bytes_are_no_progress() -> None:
         patience.endure(SourceUnavailableError("away"), 3 * PROGRESS_BYTES - 1)
 
 
+def test_what_is_fetched_again_is_no_progress() -> None:
+    patience = Patience(Pace(tries=3), lambda _: None, lambda: 1.0)
+    patience.endure(SourceUnavailableError("away"), 2 * PROGRESS_BYTES)
+    patience.endure(SourceUnavailableError("started over"), 0)
+    with pytest.raises(SourceUnavailableError):
+        patience.endure(SourceUnavailableError("away"), 2 * PROGRESS_BYTES)
+
+
+def test_steering_comes_down_as_it_was_sent() -> None:
+    steering = Steering(1234, keeps_cache=True)
+    assert parse_steering(steering.line()) == steering
+    with pytest.raises(ValueError, match="not a steering line"):
+        parse_steering(b'{"what": 1}')
+
+
 # --- the meter ------------------------------------------------------------------------------------
 
 
@@ -156,3 +173,10 @@ def test_progress_is_told_a_few_times_a_second_and_at_every_change_of_state() ->
     done = [e.bytes_done for e in told if isinstance(e, Progress)]
     assert done == [0, 15, 30, 45, 50]
     assert told[-1] == Progress(ModelState.VERIFYING, 50, 100, 50)
+
+
+def test_room_that_is_set_aside_is_told_at_once() -> None:
+    told = list[Event]()
+    meter = Meter(100, ManualClock(), told.append)
+    meter.set_aside()
+    assert told[-1] == Progress(ModelState.DOWNLOADING, 0, 100, 0, is_set_aside=True)

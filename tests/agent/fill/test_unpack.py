@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from agent.fill import unpack
-from agent.fill.engine import Workplace, resolve
-from agent.fill.job import Event, Job, Operation, Pace, Progress
+from agent.fill.engine import resolve
+from agent.fill.job import Event, Job, Operation, Pace, Progress, Steering
 from agent.fill.staging import read_listing
+from agent.fill.workplace import Workplace
 from agent.sources.https import HttpsSource
 from agent.sources.secret import NO_SECRET
 from agent.sources.web import Timeouts, Web
@@ -74,9 +75,15 @@ class Desk:
         clock = ManualClock()
         try:
             with closing(HttpsSource(self.url, NO_SECRET, clock, Web(Timeouts(5.0, 5.0)))) as web:
-                emit = self.events.append
                 place = Workplace(
-                    root_fd, staging_fd, web, clock, emit, lambda _: None, lambda: 1.0
+                    root_fd,
+                    staging_fd,
+                    web,
+                    clock,
+                    self.events.append,
+                    lambda *_: None,
+                    lambda: 1.0,
+                    Steering,
                 )
                 if operation is Operation.RESOLVE:
                     resolve(self.job, place)

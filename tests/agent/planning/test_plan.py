@@ -204,6 +204,18 @@ def test_the_filesystem_keeps_what_fills_in_flight_still_have_to_write() -> None
     assert make_plan(replace(seen, disk=Disk(10_000, 1100))).actions == (Fill(B, 500),)
 
 
+def test_what_a_fill_set_aside_is_off_the_filesystem_already_and_counts_once() -> None:
+    inventory = Inventory({}, staged(b=listing((2, 500))))
+    wanted = wishes(Wanted(A, "a"), Wanted(B, "b"), budget=5000)
+    filling = FillProgress(A, ModelState.DOWNLOADING, 600, 100, 600)
+    seen = observe(wanted, inventory, in_flight={A: filling}, disk=Disk(10_000, 500))
+    assert make_plan(seen).deferred == (Deferred(B, DeferReason.DISK_FULL, 500),)
+    aside = replace(seen, in_flight={A: replace(filling, is_set_aside=True)})
+    assert make_plan(aside).actions == (Fill(B, 500),)
+    tight = replace(aside, disk=Disk(10_000, 499))
+    assert make_plan(tight).deferred == (Deferred(B, DeferReason.DISK_FULL, 500),)
+
+
 def test_bytes_that_are_staged_already_need_no_more_room() -> None:
     inventory = Inventory(
         {}, staged(a=listing((1, 900))), (InodeUse(800, frozenset({f"staging/{A}"})),)

@@ -311,3 +311,28 @@ def test_temporary_names_are_fresh_and_known(tmp_fd: int) -> None:
     )
     assert not any(at.is_temporary(n) for n in ("manifest", "status.json", ".gitattributes"))
     assert at.look(tmp_fd, made.pop()) is None
+
+
+# --- room on the disk -----------------------------------------------------------------------------
+
+
+def test_room_is_set_aside_and_the_size_stays(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        assert at.set_aside(file.fileno(), 3_000_000)
+        found = os.fstat(file.fileno())
+        assert (found.st_size, found.st_blocks * 512 >= 3_000_000) == (0, True)
+        assert at.set_aside(file.fileno(), 0)
+
+
+def test_room_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "file").open("w+b") as file,
+        pytest.raises(OSError, match=r"\[Errno \d+\]") as full,
+    ):
+        at.set_aside(file.fileno(), 1 << 60)
+    assert full.value.errno in {errno.ENOSPC, errno.EFBIG}
+
+
+def test_a_filesystem_that_sets_nothing_aside_is_told() -> None:
+    with Path("/proc/self/comm").open("r+b") as file:
+        assert at.set_aside(file.fileno(), 1) is False

@@ -69,6 +69,17 @@ def test_a_staging_holds_its_listing_and_what_it_fetched_so_far(stocked: Stocked
     assert IRIS not in facts.slots
 
 
+def test_what_a_fill_that_ended_set_aside_counts_as_if_it_were_there(stocked: StockedRoot) -> None:
+    partial = stocked.staging(IRIS) / "partial"
+    partial.mkdir(parents=True)
+    with (partial / "0").open("wb") as file:
+        file.write(b"12345")
+        assert at.set_aside(file.fileno(), 1_000_000)
+    (held,) = [i for i in stocked.scan().inodes if i.owners == {f"staging/{IRIS}"}]
+    assert 1_000_000 <= held.size_bytes < 1_100_000
+    assert (partial / "0").stat().st_size == 5
+
+
 def test_what_lies_in_trash_and_quarantine_has_its_own_owner(stocked: StockedRoot) -> None:
     stocked.publish(IRIS, {"a": b"iris"})
     stocked.store.take_aside(IRIS)
