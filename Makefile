@@ -19,7 +19,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 AS_AGENT := setpriv --bounding-set=-all --inh-caps=-all
 
 .DEFAULT_GOAL := help
-.PHONY: help install check static format lint types imports test cover test-as-agent test-crash fuzz test-cluster images image-of-kserve demo bench bench-cluster lock clean
+.PHONY: help install check static format lint types imports test cover test-as-agent test-crash fuzz test-cluster images image-of-kserve demo bench bench-fill bench-cluster lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -104,6 +104,10 @@ demo: install ## the whole way on this machine, with models of SIZE=512MB
 
 bench: install ## measure admission, hit and fill (SHORT=1: in a minute, with coarse figures)
 	$(BIN)/python -m bench $(if $(SHORT),--short)
+
+# Wants 20 GB of disk, and versitygw for S3: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+bench-fill: install ## how fast a verified fill is, against others that verify nothing (SHORT=1)
+	$(BIN)/python -m bench.fill_race $(if $(SHORT),--short)
 
 # The demo overlay has to be there: kubectl apply -k deploy/overlays/demo --server-side
 bench-cluster: install ## measure what Larder costs the cluster of KUBECONFIG, with the demo overlay in it (SHORT=1)
