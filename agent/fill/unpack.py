@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from threading import Event as Signal
 from typing import Final
 
 from agent.fill.engine import fill, refuse_other_digest
 from agent.fill.job import Event, Job, Progress
 from agent.fill.meter import Meter
 from agent.fill.staging import StagedTree, write_listing
+from agent.fill.throttle import Throttle
 from agent.fill.workplace import Workplace
 from agent.planning.values import Listing, RemoteFile
 from agent.sources.archives import CHUNK_BYTES, Archive
@@ -119,9 +121,12 @@ class _Unpacking:
 
     def streamed(self, listing: Listing, file: RemoteFile) -> Iterator[bytes]:
         """The bytes of a file whose size nobody says, as they come."""
-        buffer, limit_bytes = bytearray(CHUNK_BYTES), file.unpacked_bytes or 0
+        buffer, limit_bytes = memoryview(bytearray(CHUNK_BYTES)), file.unpacked_bytes or 0
+        throttle, never = Throttle(self.place.clock, self.place.wait), Signal()
         with self.place.source.fetch(listing, file) as body:
-            while count_bytes := body.readinto(memoryview(buffer)):
+            while count_bytes := body.readinto(buffer[: throttle.chunk_bytes(CHUNK_BYTES)]):
+                throttle.set_rate(self.place.steering().bytes_per_second)
+                throttle.pause(count_bytes, never)
                 self.meter.fetched(count_bytes)
                 limit_bytes -= count_bytes
                 if limit_bytes < 0:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Signal
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ class Desk:
 
     def __init__(self, root: Path, url: str, name: str = "m.tar") -> None:
         self.root, self.events = root, list[Event]()
+        self.clock, self.steering = ManualClock(), Steering()
         self.url = url
         pace = Pace(part_bytes=100_000, read_timeout_seconds=5.0)
         uri = f"https://models.example/{name}"
@@ -72,7 +74,7 @@ class Desk:
     def run(self, operation: Operation) -> None:
         root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         staging_fd = at.open_directory(root_fd, ("staging", KEY), create=True)
-        clock = ManualClock()
+        clock = self.clock
         try:
             with closing(HttpsSource(self.url, NO_SECRET, clock, Web(Timeouts(5.0, 5.0)))) as web:
                 place = Workplace(
@@ -81,9 +83,9 @@ class Desk:
                     web,
                     clock,
                     self.events.append,
-                    lambda *_: None,
+                    self.wait,
                     lambda: 1.0,
-                    Steering,
+                    lambda: self.steering,
                 )
                 if operation is Operation.RESOLVE:
                     resolve(self.job, place)
@@ -96,6 +98,10 @@ class Desk:
         finally:
             os.close(staging_fd)
             os.close(root_fd)
+
+    def wait(self, seconds: float, ended: Signal) -> None:
+        assert not ended.is_set()
+        self.clock.advance(seconds)
 
     def resolve(self) -> None:
         self.run(Operation.RESOLVE)
@@ -264,6 +270,13 @@ def test_a_file_in_chunks_is_taken_as_it_comes(chunked: Desk, server: FileServer
     last = chunked.events[-1]
     assert isinstance(last, Progress)
     assert last.bytes_fetched == last.bytes_done == 1_024_000
+
+
+def test_a_file_in_chunks_comes_no_faster_than_the_node_lets_it(chunked: Desk) -> None:
+    started = chunked.clock.monotonic()
+    chunked.steering = Steering(bytes_per_second=100_000)
+    chunked.fill()
+    assert chunked.clock.monotonic() - started == pytest.approx(1_024_000 / 100_000, abs=0.5)
 
 
 def test_a_file_in_chunks_that_breaks_off_is_no_file(chunked: Desk, server: FileServer) -> None:
