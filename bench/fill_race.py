@@ -1,6 +1,6 @@
 """How fast a verified fill is: against everybody else on the same bytes, unverified, in one run.
 
-    python -m bench.fill_race [--short] [--json FILE] [--directory DIR]
+    python -m bench.fill_race [--short] [--json FILE] [--directory DIR] [--rounds N]
 
 Sources are on loopback, in processes of their own, and every way to fetch is one too: its wall time
 counts from exec to exit. Of each the best round counts, since what else the machine does only ever
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -345,8 +345,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--short", action="store_true", help="small models, once")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: /tmp")
+    parser.add_argument("--rounds", type=int, help="of each way; default: 3, short 1")
     options = parser.parse_args(arguments)
-    contests = run(SHORT if options.short else Sizes(), options.directory)
+    sizes = SHORT if options.short else Sizes()
+    sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
+    contests = run(sizes, options.directory)
     document = as_json(contests)
     console = Console(width=100)
     for found in contests.values():

@@ -6,6 +6,7 @@ round trip and no more, as TCP would over such a link.
 
 import contextlib
 import random
+import select
 import socket
 import struct
 import threading
@@ -45,43 +46,39 @@ class SlowLink:
         with contextlib.suppress(OSError):  # closed
             while not self._closing.is_set():
                 near, _ = self._server.accept()
-                far = socket.create_connection(self._target)
-                for source, sink, is_answer in ((near, far, False), (far, near, True)):
-                    work = (source, sink, is_answer)
-                    threading.Thread(target=self._pump, args=work, daemon=True).start()
+                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # noqa: FBT001 - a thread's
+    def _carry(self, near: socket.socket) -> None:
+        """One connection, both ways in turns: one thread, so that a reset is one at once."""
         buffer = memoryview(bytearray(WINDOW_BYTES))
-        with contextlib.suppress(OSError):  # either side went away
-            while count := _filled(source, buffer, is_whole=is_answer):
-                if self._closing.wait(self._pause_seconds / (1 if is_answer else 2)):
+        with contextlib.suppress(OSError), near, socket.create_connection(self._target) as far:
+            while not self._closing.is_set():
+                ready, _, _ = select.select([near, far], [], [])
+                source, sink = (near, far) if near in ready else (far, near)
+                count = source.recv_into(buffer) if source is near else _filled(source, buffer)
+                if not count or self._closing.wait(self._pause_seconds / 2):
                     return
-                if is_answer and self._chance.random() < count / RESET_EVERY_BYTES:
-                    self.resets += 1
-                    sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    break
+                if source is far and self._is_lost(count):
+                    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    return
+                if source is far and self._closing.wait(self._pause_seconds / 2):
+                    return
                 sink.sendall(buffer[:count])
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                if end is not sink or not is_answer:
-                    end.shutdown(socket.SHUT_RDWR)
-            end.close()
+
+    def _is_lost(self, count_bytes: int) -> bool:
+        is_lost = self._chance.random() < count_bytes / RESET_EVERY_BYTES
+        self.resets += is_lost
+        return is_lost
 
 
-def _filled(source: socket.socket, buffer: memoryview, *, is_whole: bool) -> int:
-    """What is there, up to a window; an answer's window is waited for a moment."""
-    count = source.recv_into(buffer)
-    while is_whole and 0 < count < len(buffer):
-        source.settimeout(0.002)
-        try:
-            more = source.recv_into(buffer[count:])
-        except TimeoutError:
-            break
-        finally:
-            source.settimeout(None)
-        if not more:
-            break
-        count += more
+def _filled(source: socket.socket, buffer: memoryview) -> int:
+    """What comes within a moment, up to a window."""
+    count = 0
+    source.settimeout(0.002)
+    with contextlib.suppress(TimeoutError):
+        while count < len(buffer) and (more := source.recv_into(buffer[count:])):
+            count += more
+    source.settimeout(None)
     return count
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,26 @@ def test_a_child_whose_parent_is_gone_exits_by_itself(parent: Parent, hub: Hub) 
             assert child.wait(ENOUGH_SECONDS) == 0
         finally:
             child.kill()
+
+
+def test_a_child_needs_a_fraction_of_the_model_s_size_in_memory(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    with weights.open("wb") as file:
+        file.truncate(300 * 1024 * 1024)
+    (tmp_path / "root").mkdir()
+    peak_mib = 0.0
+    with Hub({"acme/tiny": Repo({BIG: weights})}) as hub:
+        parent = Parent(tmp_path / "root", hub.url)
+        assert parent.run(Operation.RESOLVE, pace=Pace()).is_ok
+        parent.start(pace=Pace(first_streams=8))
+        status = Path(f"/proc/{parent.pid}/status")
+        while not (finished := parent.fills.take_finished()):
+            with suppress(OSError):  # it is gone
+                found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+                peak_mib = int(found[1]) / 1024 if found else peak_mib
+            parent.news.acquire(timeout=0.02)
+    assert finished[0].is_ok
+    assert 10 < peak_mib < 100
 
 
 # --- steered from outside -------------------------------------------------------------------------

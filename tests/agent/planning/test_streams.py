@@ -11,7 +11,11 @@ from agent.planning.streams import MOST_STREAMS, REST, StreamCount, next_count
 
 def run(link: Callable[[int], float], measurements: int, start: int = 1) -> list[int]:
     """The counts that a link leads to; `link` says what so many streams move."""
-    now, counts = StreamCount(start), []
+    return run_from(StreamCount(start), link, measurements)
+
+
+def run_from(now: StreamCount, link: Callable[[int], float], measurements: int) -> list[int]:
+    counts = []
     for _ in range(measurements):
         now = next_count(now, link(now.count))
         counts.append(now.count)
@@ -32,13 +36,12 @@ def test_those_that_bring_nothing_are_taken_away_again() -> None:
 
 
 def test_after_a_rest_one_stream_less_is_tried_and_kept_if_it_costs_nothing() -> None:
-    now = StreamCount(6, rest=0, tries_fewer=True)
-    link = limited(20.0, 60.0)
-    counts = []
-    for _ in range(5):
-        now = next_count(now, link(now.count))
-        counts.append(now.count)
-    assert counts == [5, 4, 3, 2, 3]
+    now = StreamCount(6, tries_fewer=True)
+    assert run_from(now, limited(20.0, 60.0), 5) == [5, 4, 3, 2, 3]
+
+
+def test_it_goes_down_to_one_stream_and_no_further() -> None:
+    assert run_from(StreamCount(3, tries_fewer=True), limited(10.0, 10.0), 4) == [2, 1, 1, 1]
 
 
 def test_between_trials_there_is_a_rest() -> None:
