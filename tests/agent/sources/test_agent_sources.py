@@ -27,6 +27,15 @@ models:
 """
 
 
+def agent_once(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What an agent says that does what a folder's catalog wants, once."""
+    arguments = [sys.executable, "-m", "agent", "--catalog", str(folder / "catalog.yaml")]
+    arguments += ["--cache-root", str(folder / "root"), "--node-name", "n", "--once"]
+    return subprocess.run(  # noqa: S603 - ours
+        [*arguments, "--allow-any-disk"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
 def test_an_agent_fills_from_every_scheme_with_its_credentials(
     moto_url: str, bucket_name: str, tmp_path: Path
 ) -> None:
@@ -40,12 +49,7 @@ def test_an_agent_fills_from_every_scheme_with_its_credentials(
         server.keys = ("Bearer sesame",)
         places = {"web": server.url, "s3": uri, "bucket": moto_url, "folder": tmp_path}
         (tmp_path / "catalog.yaml").write_text(CATALOG.format(**places))
-        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
-        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
-        arguments += ["--allow-any-disk"]
-        done = subprocess.run(  # noqa: S603 - ours
-            arguments, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = agent_once(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "sesame" not in done.stdout + done.stderr
     slots = tmp_path / "root" / "slots"
@@ -86,15 +90,7 @@ def test_archives_are_served_as_kserve_unpacks_them(
         places = {"name": name, "web": server.url, "bucket": bucket_name, "s3": moto_url}
         text = ARCHIVES.format(**places, folder=tmp_path, size="1Mi")
         (tmp_path / "catalog.yaml").write_text(text)
-        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
-        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
-        done = subprocess.run(  # noqa: S603 - ours
-            [*arguments, "--allow-any-disk"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = agent_once(tmp_path)
     assert done.returncode == 0, done.stdout
     root = tmp_path / "root"
     for uri in (f"https://models.example/{name}", f"s3://{bucket_name}/m"):
@@ -127,15 +123,7 @@ def test_an_entry_goes_out_its_own_way_or_the_catalog_s(tmp_path: Path) -> None:
         places = {"proxy": proxy.url, "web": "http://127.0.0.2:9", "tls": tls.url}
         text = NETWORKS.format(**places, bundle=authority)
         (tmp_path / "catalog.yaml").write_text(text)
-        arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
-        arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
-        done = subprocess.run(  # noqa: S603 - ours
-            [*arguments, "--allow-any-disk"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = agent_once(tmp_path)
     assert done.returncode == 0, done.stdout
     assert {asked.target for asked in proxy.requests} == {"/a.gguf"}
     assert {asked.headers["Host"] for asked in proxy.requests} == {"127.0.0.2:9"}
@@ -149,10 +137,6 @@ def test_credentials_that_are_no_json_object_are_said_to_be_none(
     (tmp_path / "keys.json").write_text("[1]")
     places = {"web": "http://127.0.0.1:1", "s3": f"s3://{bucket_name}/m", "bucket": moto_url}
     (tmp_path / "catalog.yaml").write_text(CATALOG.format(**places, folder=tmp_path))
-    arguments = [sys.executable, "-m", "agent", "--catalog", str(tmp_path / "catalog.yaml")]
-    arguments += ["--cache-root", str(tmp_path / "root"), "--node-name", "n", "--once"]
-    done = subprocess.run(  # noqa: S603 - ours
-        [*arguments, "--allow-any-disk"], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = agent_once(tmp_path)
     assert done.returncode == 1
     assert "holds no token; accepted: a JSON object with the keys of KServe's Secret" in done.stdout
