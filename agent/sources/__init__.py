@@ -6,6 +6,8 @@
     objects        what buckets have in common:  s3, gs, azure, each with how it is opened
     web            requests over HTTP            ranges      an answer, held against the listing
     secret         KServe's Secrets              revisions   a revision where there is no commit
+    tokens         what an authority lends       workload_identity   what the agent is at its cloud
+    archives       tar and zip, member by member
 
 A source runs in the fill's child process only.
 """
