@@ -5,17 +5,39 @@ had, the stream takes all of its file alone: from the first gap on or, if the se
 the first byte.
 """
 
+from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Final
 
 from agent.fill.ground import Ground
 from agent.fill.partial import Partial
-from agent.fill.patience import Patience
+from agent.fill.patience import PROGRESS_BYTES, Patience
 from agent.planning.window import Claim
 from agent.sources.interface import Body, RangeRefusedError
 from larder.errors import SourceUnavailableError
 
 CHUNK_BYTES: Final = 256 * 1024
+_MINUTE_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Minute:
+    """What a connection brought in a minute of waiting for it (not of waiting for a limit)."""
+
+    count_bytes: int = 0
+    seconds: float = 0.0
+
+    def refuse_drip(self, count_bytes: int, seconds: float) -> None:
+        """Take in a chunk. Raises `SourceUnavailableError` for a minute that was no progress."""
+        self.count_bytes += count_bytes
+        self.seconds += seconds
+        if self.seconds < _MINUTE_SECONDS:
+            return
+        if self.count_bytes < PROGRESS_BYTES:
+            raise SourceUnavailableError(
+                f"the source sends {self.count_bytes} bytes in {self.seconds:.0f} s"
+            )
+        self.count_bytes, self.seconds = 0, 0.0
 
 
 class Fetcher:
@@ -29,6 +51,7 @@ class Fetcher:
         self._body: Body | None = None
         self._reading_since: float | None = None
         self._is_slow = False
+        self._minute = _Minute()
 
     def fetch(self, partial: Partial, claim: Claim) -> None:
         """Fetch a claim to its end, however often the source breaks off."""
@@ -86,19 +109,20 @@ class Fetcher:
             self._show(None)
 
     def _chunk(self, body: Body, wanted_bytes: int) -> memoryview:
-        ground = self._ground
-        self._reading_since = ground.place.clock.monotonic()
+        ground, clock = self._ground, self._ground.place.clock
+        self._reading_since = since = clock.monotonic()
         try:
             chunk = self._buffer[: body.readinto(self._buffer[:wanted_bytes])]
         finally:
             self._reading_since = None
         ground.meter.fetched(len(chunk))
+        self._minute.refuse_drip(len(chunk), clock.monotonic() - since)
         ground.throttle.pause(len(chunk), self._stopped)
         return chunk
 
     def _show(self, body: Body | None) -> None:
         with self._lock:
-            self._body = body
+            self._body, self._minute = body, _Minute()
 
     def _told(self, error: SourceUnavailableError, partial: Partial) -> SourceUnavailableError:
         """What really happened, if it was we who broke the connection off."""

@@ -42,14 +42,14 @@ class Pace:
     """How a child fetches. `tries` are those without progress, before the fault is reported.
 
     A range is what a stream asks for at once: as much as a part, since hubs count requests.
-    `chunk_seconds` is the longest that 256 KiB may take: a mebibyte a minute on each connection.
+    `chunk_seconds` is the longest that the next 256 KiB may take.
     """
 
     part_bytes: int = PART_BYTES
     range_bytes: int = PART_BYTES
     first_streams: int = 1
     most_streams: int = MOST_STREAMS
-    chunk_seconds: float = 15.0
+    chunk_seconds: float = 30.0
     tries: int = 4
     first_wait_seconds: float = 1.0
     longest_wait_seconds: float = 15.0

@@ -11,8 +11,8 @@ bytes wait behind its own. Not safe by itself for several threads.
 from dataclasses import dataclass
 from typing import Final
 
-LEAST_CLAIM_BYTES: Final = 4 * 1024 * 1024
-"""No claim is halved to less: a request costs about as much as so many bytes."""
+LEAST_CLAIM_BYTES: Final = 16 * 1024 * 1024
+"""No claim is halved to less: hubs count requests."""
 
 
 @dataclass(slots=True, eq=False)

@@ -277,7 +277,7 @@ class Drip:
 
     def readinto(self, buffer: memoryview) -> int:
         del buffer
-        self._source.desk.clock.advance(15.0)
+        self._source.desk.clock.advance(30.0)
         assert self._aborted.wait(ENOUGH_SECONDS)
         raise SourceUnavailableError("the connection broke")
 
@@ -296,8 +296,45 @@ def test_a_connection_that_hardly_moves_is_given_up_for_another(tmp_path: Path) 
 def test_a_source_that_drips_and_drips_is_given_up(tmp_path: Path) -> None:
     listing = one_file(CONTENT)
     desk = desk_for(str(tmp_path), listing)
-    with pytest.raises(SourceUnavailableError, match=r"less than 262144 bytes of .* in 15 s"):
+    with pytest.raises(SourceUnavailableError, match=r"less than 262144 bytes of .* in 30 s"):
         desk.fill(Dripping(listing, CONTENT, desk, bodies=99))
+
+
+class Trickling(RangesSource):
+    """A chunk of 2000 bytes every twenty seconds, for ever."""
+
+    desk: FillDesk
+
+    @contextmanager
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[Any]:
+        with super().fetch(listing, file, offset, length) as body:
+            yield Trickle(body, self.desk)
+
+
+class Trickle:
+    def __init__(self, body: "RangeOf", desk: FillDesk) -> None:
+        self.start = body.start
+        self._body, self._desk = body, desk
+
+    def readinto(self, buffer: memoryview) -> int:
+        self._desk.clock.advance(20.0)
+        return self._body.readinto(buffer[:2000])
+
+    def abort(self) -> None:
+        self._body.abort()
+
+
+def test_a_drip_that_never_stops_is_given_up_after_minutes(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    listing = one_file(content)
+    desk = desk_for(str(tmp_path), listing, part_bytes=1_000_000)
+    source = Trickling(listing, content)
+    source.desk = desk
+    with pytest.raises(SourceUnavailableError, match="sends 6000 bytes in 60 s"):
+        desk.fill(source)
+    assert desk.clock.monotonic() - 1000.0 == 4 * 60.0
 
 
 # --- space and the page cache ---------------------------------------------------------------------

@@ -43,14 +43,14 @@ def test_bytes_can_be_read_up_to_the_first_gap() -> None:
 
 
 def test_once_nothing_is_left_the_largest_claim_is_halved() -> None:
-    window = Window(20 * MIB, 20 * MIB)
-    whole = window.claim(0, 20 * MIB)
+    window = Window(60 * MIB, 64 * MIB)
+    whole = window.claim(0, MIB)
     assert whole
     whole.wrote(2 * MIB)
-    half = window.claim(0, 20 * MIB)
+    half = window.claim(0, MIB)
     assert half
-    assert (whole.position, whole.end) == (2 * MIB, 11 * MIB)
-    assert (half.position, half.end) == (11 * MIB, 20 * MIB)
+    assert (whole.position, whole.end) == (2 * MIB, 31 * MIB)
+    assert (half.position, half.end) == (31 * MIB, 60 * MIB)
     assert window.stream_count == 2
 
 
@@ -119,14 +119,14 @@ class Fetching(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size_bytes = 40 * MIB
-        self.window = Window(self.size_bytes, 16 * MIB)
+        self.size_bytes = 150 * MIB
+        self.window = Window(self.size_bytes, 64 * MIB)
         self.written: list[tuple[int, int]] = []
         self.streams: list[Claim] = []
         self.hashed_bytes = 0
         self.furthest = 0
 
-    @rule(ahead=st.sampled_from([MIB, 17 * MIB, 64 * MIB]))
+    @rule(ahead=st.sampled_from([MIB, 65 * MIB, 256 * MIB]))
     def claim(self, ahead: int) -> None:
         claim = self.window.claim(self.hashed_bytes, ahead)
         if claim is not None:
@@ -136,7 +136,7 @@ class Fetching(RuleBasedStateMachine):
                 self.furthest = claim.end
 
     @precondition(lambda self: self.streams)
-    @rule(data=st.data(), count=st.integers(1, 6 * MIB))
+    @rule(data=st.data(), count=st.integers(1, 24 * MIB))
     def write(self, data: st.DataObject, count: int) -> None:
         claim = data.draw(st.sampled_from(self.streams))
         stop = min(claim.end, claim.position + count)
@@ -173,7 +173,7 @@ class Fetching(RuleBasedStateMachine):
         """Whatever happened, going on brings the whole file."""
         while self.window.left_bytes:
             self.hashed_bytes = self.window.readable_bytes
-            self.claim(64 * MIB)
+            self.claim(256 * MIB)
             for claim in self.streams:
                 self.written.append((claim.position, claim.end))
                 claim.wrote(claim.end)
