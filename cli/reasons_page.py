@@ -25,7 +25,8 @@ _ADMISSION: Final = """\
 
 When a pod is created: in the webhook's log, in `larder_webhook_decisions_total{reason=…}` and in
 `larder explain`; the annotation `larder.dev/decision` says `Cached`, and a pod that is left alone
-has none. Tenants are told `ModelNotInCatalog` where it says `NamespaceNotAllowed`.
+has none. Tenants are told `ModelNotInCatalog` where it says `NamespaceNotAllowed`, and so is the
+metric, which they may be able to read.
 """
 _NODE: Final = """\
 ## On the node
