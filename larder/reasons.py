@@ -294,8 +294,8 @@ def _of_failure(reason: FillFailure) -> Meaning:
             )
         case FillFailure.SIZE_UNKNOWN:
             return Meaning(
-                "The source does not say how large a file is, so that no room can be reserved.",
-                "Serve the model from a place that gives sizes.",
+                "Nobody says how much an archive or file holds, so that no room can be reserved.",
+                "Give the entry maxSize, or serve the model from a place that gives sizes.",
             )
 
 
