@@ -30,7 +30,11 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self.decisions = {reason: decisions.labels(reason.value) for reason in DecisionReason}
+        told = set(DecisionReason) - {DecisionReason.NAMESPACE_NOT_ALLOWED}
+        self.decisions = {reason: decisions.labels(reason.value) for reason in told}
+        # whoever reaches the port may read this, and would learn what others cache
+        unlisted = self.decisions[DecisionReason.MODEL_NOT_IN_CATALOG]
+        self.decisions[DecisionReason.NAMESPACE_NOT_ALLOWED] = unlisted
         self.malformed_reviews = Counter(
             "larder_webhook_malformed_reviews",
             "Requests that were no AdmissionReview, answered 400",
