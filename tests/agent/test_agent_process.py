@@ -76,7 +76,7 @@ def test_once_ends_with_status_1_when_a_model_is_not_to_be_had(tmp_path: Path, h
     assert done.returncode == 1
     assert slot(tmp_path / "root", hub).joinpath("content").is_dir()
     notes = [line for line in done.stdout.splitlines() if "catalog note" in line]
-    assert any("no agent can fill archives yet" in note for note in notes)
+    assert any("an archive is not filled without maxSize" in note for note in notes)
 
 
 @pytest.mark.parametrize("text", [None, "kind: Nonsense", "models: [", "\ufffd"])
