@@ -3,7 +3,7 @@
     staging/<key>/partial/<n>    mode 0600 until it is a blob; blocks for all of it are set aside
 
 Streams take claims and write; the window says how far ahead of the cursor. The cursor follows
-behind them (`agent.fill.cursor`).
+behind them (`agent.fill.cursor`); what it needs of a file is here, too, under the same lock.
 
 A partial file that is a blob already (it has a second link) is never written.
 """
