@@ -115,6 +115,7 @@ class Executor:
                 ignore_patterns=tuple(entry.ignore_patterns),
                 digest=entry.digest,
                 max_size_bytes=entry.max_size,
+                fills=seen.wishes.limits.max_concurrent,
             )
         except FillError as error:
             self._fail(action.key, error)

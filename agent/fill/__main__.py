@@ -108,7 +108,7 @@ def _work(job: Job, emit: Callable[[Event], None], helm: _Helm) -> None:
     timeouts = Timeouts(job.pace.connect_timeout_seconds, job.pace.read_timeout_seconds)
     clock = SystemClock()
     with closing(Web(timeouts, job.network)) as web, _staging(job) as (root_fd, staging_fd):
-        reach = Reach(job.endpoint, job.secret, clock, web)
+        reach = Reach(job.endpoint, job.secret, clock, web, job.fills)
         place = Workplace(
             root_fd=root_fd,
             staging_fd=staging_fd,

@@ -89,7 +89,7 @@ class Job:
     """One operation on one key. An empty `revision` is the source's default.
 
     `root` is the cache root's absolute path. `digest` (`sha256:…`) is of the manifest or of the
-    only file.
+    only file. `fills` may be under way on the node at once, and share what it may ask of a hub.
     """
 
     operation: Operation
@@ -106,6 +106,7 @@ class Job:
     pace: Pace = DEFAULT_PACE
     steering: Steering = Steering()
     network: Network = field(default_factory=Network)
+    fills: int = 1
 
     def line(self) -> bytes:
         """The job as its child reads it. Holds the secret."""

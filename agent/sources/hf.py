@@ -50,6 +50,7 @@ class HubSource:
         token: str | None,
         clock: Clock,
         web: Web | None = None,
+        fills: int = 1,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._origin = origin_of(endpoint)
@@ -57,7 +58,7 @@ class HubSource:
         self._secret = {"Authorization": f"Bearer {token}"} if token else NO_HEADERS
         self._clock = clock
         self._web = web or Web()
-        self._allowance = Allowance(clock)
+        self._allowance = Allowance(clock, fills)
         self._links = Links(self._origin)
 
     def list(self, request: SourceRequest) -> Listing:

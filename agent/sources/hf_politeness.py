@@ -14,9 +14,9 @@ from agent.sources.web import Answer, Origin
 from runtime.clock import Clock
 
 LARGE_BYTES: Final = 8 * 1024 * 1024
-BURST_REQUESTS: Final = 300
-REQUESTS_PER_SECOND: Final = 5.0
-"""Of one fill. The Hub allows an address 3,000 in five minutes, and a node fills two models."""
+BURST_REQUESTS: Final = 600
+REQUESTS_PER_SECOND: Final = 10.0
+"""Of a node, which its fills share. The Hub allows an address 3,000 in five minutes."""
 LINKS_KEPT: Final = 64
 
 
@@ -26,12 +26,18 @@ def wait_out(seconds: float) -> None:
 
 
 class Allowance:
-    """How often a fill may ask: so often at once, and then at a rate. Several threads may take."""
+    """How often one of a node's `fills` may ask: so often at once, and then at a rate.
 
-    def __init__(self, clock: Clock, wait: Callable[[float], None] = wait_out) -> None:
+    Each has an equal share, whether it needs it or not. Several threads may take.
+    """
+
+    def __init__(
+        self, clock: Clock, fills: int = 1, wait: Callable[[float], None] = wait_out
+    ) -> None:
         self._clock = clock
         self._wait = wait
         self._lock = threading.Lock()
+        self._per_second = REQUESTS_PER_SECOND / fills
         self._next_at = 0.0
 
     def take(self, file: RemoteFile) -> None:
@@ -41,7 +47,7 @@ class Allowance:
         with self._lock:
             now = self._clock.monotonic()
             earliest = now - BURST_REQUESTS / REQUESTS_PER_SECOND
-            self._next_at = max(self._next_at, earliest) + 1 / REQUESTS_PER_SECOND
+            self._next_at = max(self._next_at, earliest) + 1 / self._per_second
             seconds = self._next_at - now
         if seconds > 0:
             self._wait(seconds)

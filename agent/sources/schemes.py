@@ -47,7 +47,7 @@ SCHEMES: Final = (
         (HF_TOKEN,),
         "The hub's library resolves and lists, the engine's own GETs move the bytes; Xet is not"
         " used. A model is listed once; a signed link serves the ranges of its file until it ends;"
-        " small files are asked for {burst} at once, then {rate:g} a second, by each fill."
+        " small files are asked for {burst} at once, then {rate:g} a second, by a node's fills."
         " `fetchFrom` names a mirror. Tried against the demo's hub.",
     ),
     Scheme(
@@ -98,12 +98,16 @@ SCHEMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How a source is reached. `endpoint` is the catalog's, empty where a scheme has none."""
+    """How a source is reached. `endpoint` is the catalog's, empty where a scheme has none.
+
+    `fills` of the node share what it may ask.
+    """
 
     endpoint: str
     secret: Secret
     clock: Clock
     web: Web
+    fills: int = 1
 
 
 def source_of(storage_uri: str, reach: Reach) -> Source:
@@ -111,7 +115,7 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
     match scheme_of(storage_uri):
         case "hf":
             token = reach.secret.line(HF_TOKEN)
-            return HubSource(reach.endpoint, token, reach.clock, reach.web)
+            return HubSource(reach.endpoint, token, reach.clock, reach.web, reach.fills)
         case "https" if is_tree(storage_uri):
             parts = urlsplit(normalise(storage_uri))
             container, _, prefix = parts.path.removeprefix("/").partition("/")

@@ -12,6 +12,7 @@ import pytest
 
 from agent.credentials import LocalSecrets
 from agent.execute import Executor, Tools
+from agent.fill.job import Job
 from agent.fill.runner import Fills
 from agent.metrics import AgentMetrics
 from agent.observe import Observer, Surroundings
@@ -212,6 +213,22 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     assert (last.node, last.used_bytes, last.catalog_problems) == ("node-1", size_bytes, ())
     assert {m.name: m.state for m in last.models} == {"a": "Ready", "b": "Ready"}
     assert agent.news == ["ModelReady", "ModelReady"]
+
+
+def test_a_fill_knows_how_many_share_what_its_node_may_ask_of_a_hub(
+    agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Job] = []
+    start = agent.fills.start
+
+    def noted(job: Job, reserved_bytes: int) -> None:
+        started.append(job)
+        start(job, reserved_bytes)
+
+    monkeypatch.setattr(agent.fills, "start", noted)
+    write_catalog(catalog, hub, "a", defaults="{fills: {maxConcurrent: 5}}")
+    agent.settle()
+    assert [job.fills for job in started] == [5, 5]  # resolve, fill
 
 
 def test_an_idle_agent_asks_the_hub_nothing_and_writes_nothing(

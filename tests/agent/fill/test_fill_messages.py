@@ -45,6 +45,7 @@ JOB = Job(
     "sha256:" + "0" * 64,
     10,
     Pace(part_bytes=5),
+    fills=3,
 )
 
 

@@ -93,8 +93,9 @@ def test_only_the_latest_links_are_kept(
     assert links_asked_for(hub) == 4
 
 
-def test_small_files_are_asked_for_at_a_rate_and_large_ones_as_fast_as_they_come(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("fills", "burst", "pause"), [(1, 600, 0.1), (2, 300, 0.2), (5, 120, 0.5)])
+def test_small_files_are_asked_for_at_a_rate_that_the_nodes_fills_share(
+    monkeypatch: pytest.MonkeyPatch, fills: int, burst: int, pause: float
 ) -> None:
     monkeypatch.undo()
     clock = ManualClock()
@@ -104,18 +105,18 @@ def test_small_files_are_asked_for_at_a_rate_and_large_ones_as_fast_as_they_come
         waited.append(seconds)
         clock.advance(seconds)
 
-    allowance = Allowance(clock, wait)
-    for _ in range(300):
+    allowance = Allowance(clock, fills, wait)
+    for _ in range(burst):
         allowance.take(SMALL)
         allowance.take(LARGE)
     assert sum(waited) < 0.001
     for _ in range(50):
         allowance.take(SMALL)
-    assert sum(waited) == pytest.approx(10)
+    assert sum(waited) == pytest.approx(50 * pause)
     clock.advance(3600)
     waited.clear()
-    for _ in range(300):
+    for _ in range(burst):
         allowance.take(SMALL)
     assert sum(waited) < 0.001
     allowance.take(SMALL)
-    assert waited == pytest.approx([0.2])
+    assert sum(waited) == pytest.approx(pause)
