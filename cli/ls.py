@@ -84,7 +84,8 @@ def _show(out: Console, listing: RootListing) -> None:
         say(out, "no model is here")
     for slot in listing.slots:
         if slot.reason:
-            say(out, styled(f"{slot.name or slot.key}: {slot.reason}", "red"))
+            color = "red" if slot.state == ModelState.FAILED else "yellow"
+            say(out, styled(f"{slot.name or slot.key}: {slot.reason}", color))
     say(out)
     usage, disk = listing.usage, listing.disk
     places = (

@@ -9,9 +9,11 @@ keys are ignored, missing optional ones have the defaults below.
      "reason": null, "revision": "0e9e39f2…", "unlistedSince": null}
 
 `sequence` grows with every write that a living fill makes: pods compare it on their own clocks and
-never look at timestamps. `etaSeconds` is null when nobody can say. Nothing in it names a host, a
-token, another model or another tenant. `unlistedSince` (unix seconds) is for the agent itself: it
-must survive a restart, so it stands beside the model.
+never look at timestamps. `reason` says why a model is Failed, or what a Queued one waits for:
+`ConcurrencyLimit`, other fills (the catalog's `fills.maxConcurrent`). `etaSeconds` is null when
+nobody can say. Nothing in it names a host, a token, another model or another tenant.
+`unlistedSince` (unix seconds) is for the agent itself: it must survive a restart, so it stands
+beside the model.
 """
 
 import json

@@ -53,7 +53,10 @@ def _queue(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
             is_known = rate and deferred.size_bytes
             eta = -(-ahead // rate) if is_known else None
             queue[deferred.key] = SlotStatus(
-                ModelState.QUEUED, bytes_total=deferred.size_bytes, eta_seconds=eta
+                ModelState.QUEUED,
+                bytes_total=deferred.size_bytes,
+                eta_seconds=eta,
+                reason=deferred.reason,
             )
     return queue
 

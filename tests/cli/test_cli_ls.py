@@ -82,6 +82,11 @@ def test_a_failed_fill_says_why(empty: CacheRoots) -> None:
     assert f"{TREE}: AccessDenied" in larder("ls", "--cache-root", empty.path).out
 
 
+def test_a_fill_that_waits_says_for_what(empty: CacheRoots) -> None:
+    empty.say(TREE, SlotStatus(ModelState.QUEUED, reason="ConcurrencyLimit"))
+    assert f"{TREE}: ConcurrencyLimit" in larder("ls", "--cache-root", empty.path).out
+
+
 def test_an_empty_root_says_so(empty: CacheRoots) -> None:
     run = larder("ls", "--cache-root", empty.path)
     assert run.status == 0

@@ -17,7 +17,7 @@ from agent.planning.wishes import Limits, Wanted, Wishes
 from larder.contract import FillFailure
 from larder.layout import Digest, Key
 from larder.manifest import ManifestFile, make_manifest
-from larder.status import ModelState, SlotStatus
+from larder.status import ModelState, SlotStatus, parse_status
 
 A = Key("a" * 16)
 NOW = 5000.0
@@ -117,6 +117,8 @@ def test_a_queued_model_tells_when_its_turn_will_be_over_and_moves_with_the_queu
     plan = Plan((), (Deferred(A, DeferReason.CONCURRENCY_LIMIT, 55),))
     first = status_of(at(0), plan)
     assert (first.state, first.eta_seconds, first.bytes_total) == (ModelState.QUEUED, 16, 55)
+    assert first.reason == "ConcurrencyLimit"
+    assert parse_status(first.text()) == first
     second = status_of(replace(at(50), statuses={A: first}), plan)
     assert (second.eta_seconds, second.sequence) == (11, first.sequence + 1)
     assert status_of(replace(at(50), statuses={A: second}), plan) == second
