@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from cli_cases import CATALOG, LLAMA, LLAMA_FILES, QWEN, QWEN_FILES, CacheRoots
-from doctor_world import Install, kubeconfig_of
+from doctor_world import NOW, Install, kubeconfig_of
 
+from runtime.clock import ManualClock
 from tests.runtime.kube.api_server import ApiServer
 
 
@@ -34,8 +35,9 @@ def stocked(empty: CacheRoots) -> CacheRoots:
 
 
 @pytest.fixture
-def install(tmp_path: Path) -> Iterator[Install]:
-    """A healthy install, as `larder doctor` finds it."""
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """A healthy install, as `larder doctor` finds it at that moment."""
+    monkeypatch.setattr("cli.doctor.SystemClock", lambda: ManualClock(now=NOW.timestamp()))
     server = ApiServer()
     yield Install(server, kubeconfig_of(server.host, tmp_path / "kubeconfig"))
     server.stop()

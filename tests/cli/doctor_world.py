@@ -16,7 +16,6 @@ from larder.claims import LABELS, Claim
 from larder.layout import Key
 from larder.node_report import COMPONENT, ModelReport, NodeReport, config_map_name
 from larder.status import ModelState
-from runtime.clock import SystemClock
 from tests.deploy.shipped import INSTALLED
 from tests.runtime.kube.api_server import _KINDS, ApiServer
 from webhook.certificates import ENDPOINTS
@@ -38,7 +37,7 @@ models:
 - {{name: vast, storageUri: s3://models/vast, namespaces: [search], nodeGroups: [big]}}
 """
 LLAMA, VAST = (m.key for m in read_catalog(CATALOG.encode(), standalone=False).models)
-NOW = dt.datetime.fromtimestamp(SystemClock().now(), dt.UTC)
+NOW = dt.datetime(2026, 2, 28, 12, 0, tzinfo=dt.UTC)
 NAMES = ["larder-webhook.larder-system.svc"]
 PLURALS = {kind: plural for plural, kind in _KINDS.items()}
 
