@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("Dockerfile.agent", "Dockerfile.webhook")
 ALL = (*SHIPPED, "Dockerfile.demo")
+ROOMS = tuple(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
 LOCKS = ("build", "demo", "runtime")
 
 
@@ -44,6 +46,29 @@ def test_no_line_knows_an_architecture(dockerfile: str) -> None:
         "FROM ${BASE_IMAGE} AS build",
         "FROM ${BASE_IMAGE}",
     }
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "programs"),
+    [
+        ("Dockerfile.agent", {"agent", "cli"}),
+        ("Dockerfile.webhook", {"webhook", "controller"}),
+    ],
+)
+def test_an_image_has_every_room_that_its_programs_import(
+    dockerfile: str, programs: set[str]
+) -> None:
+    copied = [line.split()[1:] for line in instructions(dockerfile) if line.startswith("COPY ")]
+    rooms = {
+        words[0] for words in copied if len(words) == len({"from", "to"}) and words[0] in ROOMS
+    }
+    graph = grimp.build_graph(*ROOMS)
+    needed = {
+        module.partition(".")[0]
+        for program in programs
+        for module in graph.find_upstream_modules(program, as_package=True)
+    }
+    assert needed | programs <= rooms | {"demo"}  # which `larder demo` says it lacks
 
 
 @pytest.mark.parametrize("dockerfile", SHIPPED)

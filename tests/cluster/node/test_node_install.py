@@ -75,6 +75,8 @@ def test_the_larder_command_looks_into_the_cache_of_a_node() -> None:
     assert listed.startswith("{")
     validate = "larder catalog validate --cluster /var/lib/larder/catalog.yaml"
     assert inside(agent, *validate.split())
+    told = inside(agent, "sh", "-c", "larder doctor 2>&1 || true")
+    assert "cannot be used to reach an API server" in told  # whoever has a kubeconfig can
     told = inside(agent, "sh", "-c", "larder demo 2>&1 || true")
     assert told == (
         "larder demo: the demo is no part of this image; run it from a checkout: make demo\n"
