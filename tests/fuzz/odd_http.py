@@ -116,7 +116,7 @@ class OddHttp:
         makers: tuple[Callable[[], bytes], ...] = (
             *[lambda: review] * 10,
             lambda: b"",
-            lambda: gzip.compress(review),
+            lambda: gzip.compress(review, mtime=0),
             lambda: deep,
             lambda: review[: len(review) // 2],
             lambda: review.replace(b'"', b"\xff", 3),
