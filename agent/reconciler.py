@@ -121,6 +121,8 @@ class Reconciler:
             self._wake.set()  # what was executed may allow more
         self._steer_fills(seen)
         parts.reporter.report(seen, plan)
+        if parts.statuses.on_disk.keys() - seen.inventory.slots.keys():
+            parts.observer.invalidate()  # its report made a slot
         return seen, plan
 
     def _steer_fills(self, seen: Observation) -> None:

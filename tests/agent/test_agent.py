@@ -367,6 +367,19 @@ def test_a_model_that_left_the_catalog_stays_for_its_time_and_then_goes(
     assert len(blobs) == len(OTHER)
 
 
+def test_a_model_that_never_had_a_fill_goes_with_its_entry(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a credentials: {tokenEnv: NOBODY_SET_IT}")
+    agent.settle()
+    assert agent.status(key(hub, "a"))["state"] == "Failed"
+    write_catalog(catalog, hub, defaults="{unlistedTTL: 0s}")
+    agent.settle()  # its time begins
+    agent.settle()
+    assert not list((agent.root.path / "slots").iterdir())
+    assert agent.told[-1].models == ()
+
+
 def test_the_time_since_a_model_left_survives_a_restart(
     root: CacheRoot, hub: Hub, catalog: Path
 ) -> None:
