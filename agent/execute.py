@@ -234,7 +234,8 @@ class Executor:
         freed_bytes += tools.store.collect_blobs(
             _listed_digests(seen.inventory, seen.inventory.staging.keys() - {key})
         )
-        self._failures.pop(key, None)
+        for remembered in (self._failures, self._started, self._shown):
+            remembered.pop(key, None)
         tools.metrics.evictions.labels(str(action.reason)).inc()
         _log.info(
             "model evicted",

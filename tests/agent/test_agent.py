@@ -100,9 +100,10 @@ class Agent:
             self.clock,
         )
         self.observer = Observer(around, self.failures, self.statuses.on_disk)
+        self.executor = Executor(str(root.path), tools, self.failures)
         parts = Parts(
             self.observer,
-            Executor(str(root.path), tools, self.failures),
+            self.executor,
             Reporter(self.statuses, self.metrics, "node-1", self.tell),
             self.statuses,
             self.fills,
@@ -378,6 +379,34 @@ def test_a_model_that_never_had_a_fill_goes_with_its_entry(
     agent.settle()
     assert not list((agent.root.path / "slots").iterdir())
     assert agent.told[-1].models == ()
+
+
+def test_nothing_is_remembered_of_a_secret_whose_model_is_gone(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    write_catalog(catalog, hub, "a", "b")
+    agent.settle()
+    write_catalog(catalog, hub, "b", defaults="{unlistedTTL: 0s}")
+    agent.settle()  # its time begins
+    agent.settle()
+    assert agent.executor._shown.keys() == {key(hub, "b")}
+
+
+def test_the_fill_of_a_model_that_comes_back_takes_no_longer_for_the_time_it_was_gone(
+    root: CacheRoot, hub: Hub, catalog: Path
+) -> None:
+    agent, at_once = Agent(root, catalog, Share(size_bytes=100_000)), "{unlistedTTL: 0s}"
+    write_catalog(catalog, hub, "a", "b priority: 1", defaults=at_once)
+    agent.settle()
+    assert agent.status(key(hub, "a"))["reason"] == "BudgetExceeded"  # it is resolved
+    write_catalog(catalog, hub, "b priority: 1", defaults=at_once)
+    agent.settle()
+    agent.settle()
+    agent.clock.advance(DAY)
+    write_catalog(catalog, hub, "a", defaults=at_once)
+    agent.settle()
+    assert agent.content(key(hub, "a")) == FILES
+    assert agent.metric("fill_seconds_sum") == 0  # this clock stands still in fills
 
 
 def test_the_time_since_a_model_left_survives_a_restart(
