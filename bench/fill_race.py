@@ -228,8 +228,8 @@ def hashing(model: Model) -> Iterator[Hashing]:
 # --- the contests ---------------------------------------------------------------------------------
 
 
-HUB_WAYS = ("larder", "kserve-storage", "snapshot_download", "curl")
-S3_WAYS = ("larder", "kserve-storage", "curl")
+HUB_WAYS = ("larder", "kserve-storage", "snapshot_download", "curl", "obstore")
+S3_WAYS = ("larder", "kserve-storage", "curl", "obstore")
 
 
 def over_hub(name: str, files: int, file_mib: int, ground: Ground) -> Contest:
