@@ -1,9 +1,9 @@
-"""What a file's bytes come to: every digest that was listed of it, in one pass."""
+"""What a file's bytes come to: their SHA-256, and the checksum that was listed, in one pass."""
 
 import hashlib
 from typing import Protocol, Self
 
-from agent.planning.values import RemoteFile
+from agent.planning.values import Algorithm, RemoteFile
 from larder.errors import IntegrityError
 from larder.layout import Digest
 
@@ -22,34 +22,26 @@ class Hash(Protocol):
 
 
 class Hashes:
-    """What a file's bytes come to so far: its SHA-256, and whatever else is listed of it."""
+    """What a file's bytes come to so far: their SHA-256, and what else is listed of it."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
-        self._listed: dict[
-            str, Hash
-        ] = {}  # by what they are to come to; the algorithms are the sources' choice
-        if file.git_sha1 is not None:
-            start = b"blob %d\0" % file.size_bytes
-            self._listed[file.git_sha1] = hashlib.sha1(start, usedforsecurity=False)
-        if file.md5 is not None:
-            self._listed[file.md5] = hashlib.md5(usedforsecurity=False)
-        if file.crc32c is not None:
-            self._listed[file.crc32c] = _Crc32c()
+        listed = file.checksum
+        self._listed = _started(listed.algorithm, file.size_bytes) if listed else None
 
     def copy(self) -> Self:
         """The same state, to go back to."""
         other = type(self)(self._file)
         other._sha256 = self._sha256.copy()  # noqa: SLF001 - its own class
-        other._listed = {e: h.copy() for e, h in self._listed.items()}  # noqa: SLF001 - as above
+        other._listed = self._listed.copy() if self._listed else None  # noqa: SLF001 - as above
         return other
 
     def update(self, chunk: memoryview) -> None:
         """Take in the next bytes."""
         self._sha256.update(chunk)
-        for listed in self._listed.values():
-            listed.update(chunk)
+        if self._listed:
+            self._listed.update(chunk)
 
     @property
     def sha256(self) -> Digest:
@@ -58,11 +50,22 @@ class Hashes:
 
     def refuse_difference(self) -> None:
         """Raise `IntegrityError` if the whole file is not what the source listed."""
-        pairs = [(expected, listed.hexdigest()) for expected, listed in self._listed.items()]
-        pairs.append((self._file.sha256 or self.sha256, self.sha256))
-        for expected, observed in pairs:
-            if observed != expected:
-                raise IntegrityError(self._file.path, expected, observed)
+        listed = self._file.checksum
+        if listed and self._listed and self._listed.hexdigest() != listed.hexdigest:
+            raise IntegrityError(self._file.path, listed.hexdigest, self._listed.hexdigest())
+        if self._file.sha256 not in {None, self.sha256}:
+            raise IntegrityError(self._file.path, str(self._file.sha256), self.sha256)
+
+
+def _started(algorithm: Algorithm, size_bytes: int) -> Hash:
+    """The hash of a file's first byte; the algorithms are the sources' choice."""
+    match algorithm:
+        case Algorithm.GIT_BLOB:
+            return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+        case Algorithm.MD5:
+            return hashlib.md5(usedforsecurity=False)
+        case Algorithm.CRC32C:
+            return _Crc32c()
 
 
 class _Crc32c:

@@ -7,6 +7,7 @@ finding, not an exception.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from larder.contract import FillFailure
@@ -14,13 +15,7 @@ from larder.layout import QUARANTINE, SLOTS, STAGING, TRASH, Digest, Key, is_dig
 from larder.manifest import Manifest, listing_fault
 from larder.status import ModelState, SlotStatus
 
-_NEWER_TEXTS: Final = (
-    "md5",
-    "crc32c",
-    "etag",
-    "version",
-    "key",
-)  # listings of an earlier release lack them
+_NEWER_TEXTS: Final = ("etag", "version", "key")  # listings of an earlier release lack them
 
 Owner = str
 """Who holds an inode: `slots/<key>`, `staging/<key>`, `trash/<name>` or `quarantine/<name>`."""
@@ -30,23 +25,38 @@ PLACES: Final = (SLOTS, STAGING, TRASH, QUARANTINE, ORPHANS)
 """Where bytes are held, in the order in which they are worth keeping."""
 
 
+class Algorithm(StrEnum):
+    """What a source's checksum is made with, by its name in a listing."""
+
+    GIT_BLOB = "gitSha1"
+    """SHA-1 of a header with the size, and the content."""
+    MD5 = "md5"
+    CRC32C = "crc32c"
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What a file's bytes come to, as its source says."""
+
+    algorithm: Algorithm
+    hexdigest: str
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file as a source lists it, with the digests that the source knows.
+    """One file as a source lists it, with the digest that the source knows.
 
-    `git_sha1` is the git blob id: SHA-1 of a header with the size, and the content. `etag` and
-    `version` are the source's own words for these very bytes: with them it is asked for no others.
-    Without any digest, what the first fill sees is the reference (trust on first use). `key` is the
-    source's name of it, where the path does not tell. `unpacked_bytes` is how many may come of it:
-    the members of an archive, or a file whose size nobody says, which is listed with none.
+    `checksum` is one that is no SHA-256. `etag` and `version` are the source's own words for these
+    very bytes: with them it is asked for no others. Without any digest, what the first fill sees is
+    the reference (trust on first use). `key` is the source's name of it, where the path does not
+    tell. `unpacked_bytes` is how many may come of it: the members of an archive, or a file whose
+    size nobody says, which is listed with none.
     """
 
     path: str
     size_bytes: int
     sha256: Digest | None = None
-    git_sha1: str | None = None
-    md5: str | None = None
-    crc32c: str | None = None
+    checksum: Checksum | None = None
     etag: str | None = None
     version: str | None = None
     key: str | None = None
@@ -83,9 +93,8 @@ class Listing:
                 "path": f.path,
                 "size": f.size_bytes,
                 "sha256": f.sha256,
-                "gitSha1": f.git_sha1,
-                "md5": f.md5,
-                "crc32c": f.crc32c,
+                **dict.fromkeys(Algorithm),
+                **({f.checksum.algorithm: f.checksum.hexdigest} if f.checksum else {}),
                 "etag": f.etag,
                 "version": f.version,
                 "key": f.key,
@@ -97,6 +106,12 @@ class Listing:
         return json.dumps(document) + "\n"
 
 
+def _checksum(raw: Mapping[str, Any]) -> Checksum | None:
+    """The only one that there is of a file in a `listing.json`."""
+    said = (Checksum(algorithm, raw[algorithm]) for algorithm in Algorithm if raw.get(algorithm))
+    return next(said, None)
+
+
 def parse_listing(text: str) -> Listing | None:
     """Read a `listing.json`; None if it is torn or holds what no slot may hold."""
     try:
@@ -106,7 +121,7 @@ def parse_listing(text: str) -> Listing | None:
                 f["path"],
                 f["size"],
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
-                f["gitSha1"],
+                _checksum(f),
                 *(f.get(name) for name in (*_NEWER_TEXTS, "unpackedBytes")),
             )
             for f in raw["files"]
@@ -118,7 +133,8 @@ def parse_listing(text: str) -> Listing | None:
     sizes += [f.unpacked_bytes for f in files if f.unpacked_bytes is not None]
     sizes_fit = all(type(size) is int and size >= 0 for size in sizes)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
-    texts_fit &= all(isinstance(f.get(n), str | None) for f in raw["files"] for n in _NEWER_TEXTS)
+    names = (*Algorithm, *_NEWER_TEXTS)
+    texts_fit &= all(isinstance(f.get(name), str | None) for f in raw["files"] for name in names)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None
     return listing

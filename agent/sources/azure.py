@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
-from agent.planning.values import RemoteFile
+from agent.planning.values import Algorithm, RemoteFile
 from agent.sources.azure_access import AzureAccess
-from agent.sources.objects import MD5_BYTES, Page, StoredObject, hex_of, listed_size, quoted
+from agent.sources.objects import Page, StoredObject, base64_checksum, listed_size, quoted
 from agent.sources.ranges import PLAIN
 from agent.sources.refusals import Asked, refusal
 from agent.sources.web import Answer, Web, origin_of
@@ -92,5 +92,5 @@ class AzureStore:
         etag = quoted(blob.findtext("Properties/Etag"))
         if size_bytes is None or etag is None:
             raise SourceDriftedError(f"{self.name} lists {name[:80]!r} without size or ETag")
-        md5 = hex_of(blob.findtext("Properties/Content-MD5"), MD5_BYTES)
-        return StoredObject(name, size_bytes, etag, md5=md5)
+        md5 = base64_checksum(Algorithm.MD5, blob.findtext("Properties/Content-MD5"))
+        return StoredObject(name, size_bytes, etag, checksum=md5)

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from agent.planning.values import RemoteFile
-from agent.sources.objects import CRC32C_BYTES, MD5_BYTES, Page, StoredObject, hex_of, listed_size
+from agent.planning.values import Algorithm, RemoteFile
+from agent.sources.objects import Page, StoredObject, base64_checksum, listed_size
 from agent.sources.ranges import PLAIN, changed
 from agent.sources.refusals import Asked, refusal
 from agent.sources.secret import Secret
@@ -143,9 +143,9 @@ class GcsStore:
             raise SourceDriftedError(
                 f"{self.name} holds {name[:80]!r} compressed, and gives it otherwise"
             )
-        md5 = hex_of(said.get("md5Hash"), MD5_BYTES)
-        crc32c = hex_of(said.get("crc32c"), CRC32C_BYTES)
-        return StoredObject(name, size_bytes, version=generation, md5=md5, crc32c=crc32c)
+        checksum = base64_checksum(Algorithm.MD5, said.get("md5Hash"))
+        checksum = checksum or base64_checksum(Algorithm.CRC32C, said.get("crc32c"))
+        return StoredObject(name, size_bytes, version=generation, checksum=checksum)
 
 
 def _document(answer: Answer) -> Mapping[str, Any]:

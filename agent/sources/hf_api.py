@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, RepoFile, close_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils._paths import filter_repo_objects
 
-from agent.planning.values import RemoteFile
+from agent.planning.values import Algorithm, Checksum, RemoteFile
 from agent.sources.hf_refusals import Asked, refusal
 from agent.sources.interface import SourceRequest
 from agent.sources.web import Origin, Web, origin_of
@@ -189,4 +189,5 @@ def cut(text: str, max_characters: int) -> str:
 def _remote_file(entry: RepoFile) -> RemoteFile:
     if entry.lfs is not None:  # its git object is the pointer, not the content
         return RemoteFile(entry.path, entry.size, sha256=Digest(entry.lfs.sha256))
-    return RemoteFile(entry.path, entry.size, git_sha1=entry.blob_id)
+    git_blob = Checksum(Algorithm.GIT_BLOB, entry.blob_id)
+    return RemoteFile(entry.path, entry.size, checksum=git_blob)

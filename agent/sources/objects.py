@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Final, Protocol
 
-from agent.planning.values import Listing, RemoteFile
+from agent.planning.values import Algorithm, Checksum, Listing, RemoteFile
 from agent.sources.archives import as_archive
 from agent.sources.interface import Body, SourceRequest
 from agent.sources.ranges import (
@@ -35,8 +35,6 @@ MAX_OBJECTS: Final = 100_000
 MAX_DESCRIBED: Final = 128  # a request each: seconds, not minutes
 PAGE_OBJECTS: Final = 1000
 MAX_PAGES: Final = 10_000  # they may be short
-MD5_BYTES: Final = 16
-CRC32C_BYTES: Final = 4
 _SIZE_MAX_BYTES: Final = (1 << 63) - 1
 _SIZE_MAX_DIGITS: Final = 19
 
@@ -49,8 +47,7 @@ class StoredObject:
     size_bytes: int
     etag: str | None = None
     version: str | None = None
-    md5: str | None = None
-    crc32c: str | None = None
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +189,7 @@ def _file(found: StoredObject, path: str, key: str | None = None) -> RemoteFile:
     return RemoteFile(
         path,
         found.size_bytes,
-        md5=found.md5,
-        crc32c=None if found.md5 else found.crc32c,
+        checksum=found.checksum,
         etag=found.etag,
         version=found.version,
         key=key,
@@ -205,6 +201,15 @@ def listed_size(text: str | None) -> int | None:
     is_number = text is not None and text.isascii() and text.isdecimal()
     is_number = is_number and len(text or "") <= _SIZE_MAX_DIGITS
     return int(text) if text and is_number and int(text) <= _SIZE_MAX_BYTES else None
+
+
+_SIZES: Final = {Algorithm.MD5: 16, Algorithm.CRC32C: 4}
+
+
+def base64_checksum(algorithm: Algorithm, text: object) -> Checksum | None:
+    """A checksum that is written in base64; None for anything else."""
+    hexdigest = hex_of(text, _SIZES[algorithm])
+    return Checksum(algorithm, hexdigest) if hexdigest else None
 
 
 def hex_of(text: object, count_bytes: int) -> str | None:

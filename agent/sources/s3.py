@@ -15,8 +15,15 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from agent.planning.values import RemoteFile
-from agent.sources.objects import CRC32C_BYTES, Page, StoredObject, hex_of, listed_size, quoted
+from agent.planning.values import Algorithm, Checksum, RemoteFile
+from agent.sources.objects import (
+    Page,
+    StoredObject,
+    base64_checksum,
+    hex_of,
+    listed_size,
+    quoted,
+)
 from agent.sources.ranges import PLAIN, changed, entity_tag
 from agent.sources.refusals import Asked, refusal
 from agent.sources.s3_access import S3Access
@@ -73,11 +80,9 @@ class S3Store:
                 raise self.refusal(answer, repr(file.path))
             if entity_tag(answer) != file.etag:
                 raise changed(answer, file)
-            if sha256 := _whole(answer, "sha256", _SHA256_BYTES):
+            if sha256 := hex_of(_of_whole(answer, "sha256"), _SHA256_BYTES):
                 return replace(file, sha256=Digest(sha256))
-            if md5 := _md5(answer, file):
-                return replace(file, md5=md5)
-            return replace(file, crc32c=_whole(answer, "crc32c", CRC32C_BYTES))
+            return replace(file, checksum=_md5(answer, file) or _crc32c(answer))
 
     @contextmanager
     def get(self, file: RemoteFile, key: str, headers: Mapping[str, str]) -> Iterator[Answer]:
@@ -136,18 +141,22 @@ class S3Store:
         return StoredObject(key, size_bytes, etag)
 
 
-def _whole(answer: Answer, name: str, count_bytes: int) -> str | None:
-    """A checksum of the whole object; that of its parts' checksums has a `-` and their number."""
+def _of_whole(answer: Answer, name: str) -> str | None:
+    """A checksum of the whole object in base64; none of its parts' checksums."""
     kind = "COMPOSITE" if _PARTS_TAG.fullmatch(entity_tag(answer) or "") else "FULL_OBJECT"
     if (answer.header("x-amz-checksum-type") or kind) != "FULL_OBJECT":
         return None
-    return hex_of(answer.header(f"x-amz-checksum-{name}"), count_bytes)
+    return answer.header(f"x-amz-checksum-{name}")
 
 
-def _md5(answer: Answer, file: RemoteFile) -> str | None:
+def _crc32c(answer: Answer) -> Checksum | None:
+    return base64_checksum(Algorithm.CRC32C, _of_whole(answer, Algorithm.CRC32C))
+
+
+def _md5(answer: Answer, file: RemoteFile) -> Checksum | None:
     """The MD5 that an ETag is, unless the object is encrypted with a key that is not S3's own."""
     encryption = answer.header("x-amz-server-side-encryption") or "AES256"
     if encryption != "AES256" or answer.header("x-amz-server-side-encryption-customer-algorithm"):
         return None
     tag = _MD5_TAG.fullmatch(file.etag or "")
-    return tag[1] if tag else None
+    return Checksum(Algorithm.MD5, tag[1]) if tag else None

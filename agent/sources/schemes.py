@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from agent.planning.values import Algorithm
 from agent.sources.azure import AzureStore
 from agent.sources.azure_access import AzureAccess
 from agent.sources.gs import KEY_FILE, GcsAccess, GcsStore
@@ -27,7 +28,7 @@ from runtime.clock import Clock
 class Scheme:
     """One kind of source, as docs/sources.md tells of it.
 
-    `digests` are those that a listing may know, by their names in `RemoteFile`.
+    `digests` are those that a listing may know, by their names in it.
     """
 
     uri: str
@@ -42,7 +43,7 @@ class Scheme:
 SCHEMES: Final = (
     Scheme(
         "hf://OWNER/MODEL",
-        {"sha256": "SHA-256 (LFS)", "git_sha1": "git blob id"},
+        {"sha256": "SHA-256 (LFS)", Algorithm.GIT_BLOB: "git blob id"},
         "the commit",
         (HF_TOKEN,),
         "The hub's library resolves and lists, the engine's own GETs move the bytes; Xet is not"
@@ -54,8 +55,8 @@ SCHEMES: Final = (
         "s3://BUCKET/PREFIX",
         {
             "sha256": "SHA-256 (`x-amz-checksum-sha256`)",
-            "md5": "MD5 (the ETag of one part)",
-            "crc32c": "CRC-32C (of the whole object)",
+            Algorithm.MD5: "MD5 (the ETag of one part)",
+            Algorithm.CRC32C: "CRC-32C (of the whole object)",
         },
         "over ETags",
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
@@ -68,7 +69,7 @@ SCHEMES: Final = (
     ),
     Scheme(
         "gs://BUCKET/PREFIX",
-        {"md5": "MD5", "crc32c": "CRC-32C (composed objects)"},
+        {Algorithm.MD5: "MD5", Algorithm.CRC32C: "CRC-32C (composed objects)"},
         "over generations",
         (KEY_FILE,),
         "A service account's key file, or anonymous. An object that is stored compressed is"
@@ -76,7 +77,7 @@ SCHEMES: Final = (
     ),
     Scheme(
         "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX",
-        {"md5": "MD5 (Content-MD5, where given)"},
+        {Algorithm.MD5: "MD5 (Content-MD5, where given)"},
         "over ETags",
         ("AZURE_STORAGE_ACCESS_KEY", "AZ_TENANT_ID", "AZ_CLIENT_ID", "AZ_CLIENT_SECRET"),
         "An account key, or a service principal. Tried against azurite with a key, not against"

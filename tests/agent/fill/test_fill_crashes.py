@@ -12,7 +12,7 @@ from fill_desk import PART, FillDesk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.planning.values import Listing, RemoteFile
+from agent.planning.values import Algorithm, Checksum, Listing, RemoteFile
 from demo.hub_repos import git_blob_id
 from larder.errors import SourceUnavailableError
 from larder.layout import Digest
@@ -95,7 +95,9 @@ def assert_nothing_wrong_is_visible(desk: FillDesk, files: dict[str, bytes]) -> 
 def remote_file(path: str, content: bytes, *, is_lfs: bool) -> RemoteFile:
     if is_lfs:
         return RemoteFile(path, len(content), sha256=Digest(hashlib.sha256(content).hexdigest()))
-    return RemoteFile(path, len(content), git_sha1=git_blob_id(content))
+    return RemoteFile(
+        path, len(content), checksum=Checksum(Algorithm.GIT_BLOB, git_blob_id(content))
+    )
 
 
 @settings(max_examples=40)

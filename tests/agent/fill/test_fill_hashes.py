@@ -6,16 +6,17 @@ import google_crc32c
 import pytest
 
 from agent.fill.hashes import Hashes
-from agent.planning.values import RemoteFile
+from agent.planning.values import Algorithm, Checksum, RemoteFile
 from larder.errors import IntegrityError
 from larder.layout import Digest
 
 CONTENT = b"0123456789" * 1000
-DIGESTS = {
-    "sha256": Digest(hashlib.sha256(CONTENT).hexdigest()),
-    "git_sha1": hashlib.sha1(b"blob 10000\0" + CONTENT, usedforsecurity=False).hexdigest(),
-    "md5": hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
-    "crc32c": f"{google_crc32c.value(CONTENT):08x}",
+SHA256 = Digest(hashlib.sha256(CONTENT).hexdigest())
+GIT_BLOB = hashlib.sha1(b"blob 10000\0" + CONTENT, usedforsecurity=False).hexdigest()
+CHECKSUMS = {
+    Algorithm.GIT_BLOB: GIT_BLOB,
+    Algorithm.MD5: hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
+    Algorithm.CRC32C: f"{google_crc32c.value(CONTENT):08x}",
 }
 
 
@@ -29,13 +30,18 @@ def hashed(file: RemoteFile, content: bytes) -> Hashes:
     return after
 
 
-@pytest.mark.parametrize("name", DIGESTS)
-def test_the_digest_that_was_listed_is_accepted_and_no_other_byte(name: str) -> None:
-    file = RemoteFile("m", len(CONTENT), **{name: DIGESTS[name]})  # type: ignore[arg-type]  # all are text
+@pytest.mark.parametrize("algorithm", [None, *Algorithm])
+def test_the_digest_that_was_listed_is_accepted_and_no_other_byte(
+    algorithm: Algorithm | None,
+) -> None:
+    file = RemoteFile("m", len(CONTENT), SHA256)
+    if algorithm:
+        checksum = Checksum(algorithm, CHECKSUMS[algorithm])
+        file = RemoteFile("m", len(CONTENT), checksum=checksum)
     hashed(file, CONTENT).refuse_difference()
     with pytest.raises(IntegrityError) as refused:
         hashed(file, CONTENT[:-1] + b"x").refuse_difference()
-    assert refused.value.expected == DIGESTS[name]
+    assert refused.value.expected == (CHECKSUMS[algorithm] if algorithm else SHA256)
 
 
 def test_without_a_digest_whatever_comes_is_taken() -> None:

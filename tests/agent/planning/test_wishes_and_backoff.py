@@ -1,11 +1,21 @@
 """What a node reads in the catalog, and when it tries again."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.planning.backoff import next_failure
-from agent.planning.values import Failure, Listing, RemoteFile, parse_listing
+from agent.planning.values import (
+    Algorithm,
+    Checksum,
+    Failure,
+    Listing,
+    RemoteFile,
+    parse_listing,
+)
 from agent.planning.wishes import Node, wishes_of
 from larder.catalog import read_catalog
 from larder.contract import FillFailure
@@ -94,20 +104,40 @@ def test_a_source_cannot_send_us_away_for_longer_than_an_hour() -> None:
     assert next_failure(None, error, now=0.0, jitter=0.0).retry_at == 3600.0
 
 
+RECORDED = Path(__file__).parents[2] / "recorded/0.1.0/listing.json"
 digests = st.integers(0, 2**256 - 1).map(lambda n: Digest(f"{n:064x}"))
 names = st.text("abc-_é 0", min_size=1, max_size=20).filter(lambda t: t not in {".", ".."})
 
 
-@given(st.dictionaries(names, st.tuples(st.integers(0, 2**50), digests | st.none())))
-def test_a_listing_survives_its_file(files: dict[str, tuple[int, Digest | None]]) -> None:
+known = st.one_of(
+    st.tuples(digests),
+    st.tuples(st.none(), st.builds(Checksum, st.sampled_from(Algorithm), digests)),
+    st.just(()),
+)
+
+
+@given(st.dictionaries(names, st.tuples(st.integers(0, 2**50), known)))
+def test_a_listing_survives_its_file(files: dict[str, tuple[int, Any]]) -> None:
     listing = Listing(
         "hf://o/m",
         "c" * 40,
-        tuple(RemoteFile(p, size, d, None if d else "e" * 40) for p, (size, d) in files.items()),
+        tuple(RemoteFile(p, size, *known) for p, (size, known) in files.items()),
     )
     assert parse_listing(listing.text()) == listing
     assert listing.size_bytes == sum(size for size, _ in files.values())
     assert listing.unmeasured is None
+
+
+def test_a_listing_that_0_1_0_wrote_is_read_and_written_back() -> None:
+    listing = parse_listing(RECORDED.read_text())
+    assert listing is not None
+    large, small, shard, composed, parts = listing.files
+    assert (large.sha256, large.checksum) == ("ab" * 32, None)
+    assert small.checksum == Checksum(Algorithm.GIT_BLOB, "cd" * 20)
+    assert (shard.checksum, shard.etag) == (Checksum(Algorithm.MD5, "ef" * 16), f'"{"ef" * 16}"')
+    assert (composed.checksum, composed.version) == (Checksum(Algorithm.CRC32C, "e3069283"), "17")
+    assert (parts.sha256, parts.checksum, parts.key) == (None, None, "m/e-parts.bin")
+    assert parse_listing(listing.text()) == listing
 
 
 @given(st.integers(0, 2**50), st.integers(0, 2**50))

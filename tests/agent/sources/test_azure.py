@@ -11,7 +11,7 @@ from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
-from agent.planning.values import Listing
+from agent.planning.values import Algorithm, Checksum, Listing
 from agent.sources.azure import AzureStore
 from agent.sources.azure_access import AzureAccess
 from agent.sources.interface import SourceRequest
@@ -99,7 +99,7 @@ def test_a_blob_with_an_md5_is_listed_with_it(container: Container, proxy: Fault
     digest = hashlib.md5(b"abc", usedforsecurity=False)
     container.add("m/a", b"abc", md5=digest.digest())
     (file,) = listed(opened(container, proxy.url)).files
-    assert file.md5 == digest.hexdigest()
+    assert file.checksum == Checksum(Algorithm.MD5, digest.hexdigest())
     assert file.etag
 
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from agent.planning.values import Listing
+from agent.planning.values import Algorithm, Checksum, Listing
 from agent.sources.gs import KEY_FILE, GcsAccess, GcsStore
 from agent.sources.interface import SourceRequest
 from agent.sources.objects import ObjectSource, objects_below
@@ -85,7 +85,8 @@ def test_the_tree_is_the_one_that_kserve_makes(
 def test_an_object_is_listed_with_its_md5(bucket: GcsBucket) -> None:
     bucket.put({"m/a": b"abc"})
     (file,) = listed(opened(bucket, bucket.url)).files
-    assert file.md5 == hashlib.md5(b"abc", usedforsecurity=False).hexdigest()
+    md5 = hashlib.md5(b"abc", usedforsecurity=False)
+    assert file.checksum == Checksum(Algorithm.MD5, md5.hexdigest())
     assert file.version
 
 
@@ -93,8 +94,8 @@ def test_a_composed_object_is_listed_with_its_crc32c(bucket: GcsBucket, proxy: F
     bucket.put({"m/a": b"abc"})
     proxy.faults.append(Fault(Edit(lambda page: page.replace(b'"md5Hash"', b'"other"'))))
     (file,) = listed(opened(bucket, proxy.url)).files
-    assert file.md5 is None
-    assert file.crc32c == f"{google_crc32c.value(b'abc'):08x}"
+    crc32c = f"{google_crc32c.value(b'abc'):08x}"
+    assert file.checksum == Checksum(Algorithm.CRC32C, crc32c)
 
 
 def test_pages_are_read_to_the_end(bucket: GcsBucket) -> None:

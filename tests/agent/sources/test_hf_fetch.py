@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from agent.planning.values import Listing, RemoteFile
+from agent.planning.values import Algorithm, Checksum, Listing, RemoteFile
 from agent.sources.hf import HubSource
 from agent.sources.interface import RangeRefusedError, SourceRequest
 from agent.sources.web import Timeouts, Web
@@ -279,7 +279,7 @@ def proxy() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
 
 
 def test_the_environment_s_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    remote = RemoteFile("m.bin", len(CONTENT), git_sha1="0" * 40)
+    remote = RemoteFile("m.bin", len(CONTENT), checksum=Checksum(Algorithm.GIT_BLOB, "0" * 40))
     listing = Listing("hf://acme/tiny", "a" * 40, (remote,))
     with proxy() as (address, asked):
         monkeypatch.setenv("http_proxy", f"http://me:my%20word@{address}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from agent.planning.values import Algorithm, Checksum
 from agent.sources.hf import HubSource
 from agent.sources.interface import SourceRequest
 from agent.sources.web import Timeouts, Web
@@ -40,8 +41,8 @@ def test_a_branch_is_listed_at_its_commit_with_sizes_and_digests(
     assert list(by_path) == sorted(by_path)
     config, model = by_path["config.json"], by_path["deep/er/model-2.safetensors"]
     assert (config.size_bytes, config.sha256) == (8, None)
-    assert config.git_sha1 == git_blob_id(b'{"a": 1}')
-    assert (model.size_bytes, model.git_sha1) == (300, None)
+    assert config.checksum == Checksum(Algorithm.GIT_BLOB, git_blob_id(b'{"a": 1}'))
+    assert (model.size_bytes, model.checksum) == (300, None)
     assert model.sha256 == hashlib.sha256(b"2" * 300).hexdigest()
     trees = [r for r in hub.requests if r.kind == "tree"]
     assert len(trees) > 1  # page by page

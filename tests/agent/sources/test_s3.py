@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.planning.values import Listing
+from agent.planning.values import Algorithm, Checksum, Listing
 from agent.sources import objects
 from agent.sources.interface import SourceRequest
 from agent.sources.objects import ObjectSource, objects_below
@@ -306,14 +306,15 @@ def test_an_object_with_a_sha256_is_listed_with_it(bucket: Bucket, access: S3Acc
     bucket.add("m/a", b"x" * 9, ChecksumAlgorithm="SHA256")
     (file,) = listed(access).files
     assert file.sha256 == hashlib.sha256(b"x" * 9).hexdigest()
-    assert file.md5 is None
+    assert file.checksum is None
 
 
 def test_an_etag_that_is_an_md5_is_one(bucket: Bucket, access: S3Access) -> None:
     bucket.add("m/a", b"x" * 9)
     (file,) = listed(access).files
-    assert file.md5 == hashlib.md5(b"x" * 9, usedforsecurity=False).hexdigest()
-    assert file.etag == f'"{file.md5}"'
+    md5 = hashlib.md5(b"x" * 9, usedforsecurity=False).hexdigest()
+    assert file.checksum == Checksum(Algorithm.MD5, md5)
+    assert file.etag == f'"{md5}"'
 
 
 def upload_in_parts(bucket: Bucket, key: str, parts: list[bytes], **more: Any) -> None:
@@ -333,7 +334,7 @@ def test_an_object_in_parts_has_no_digest_of_the_whole(
 ) -> None:
     upload_in_parts(bucket, "m/a", [b"x" * (5 << 20), b"y"], **more)
     (file,) = listed(access).files
-    assert (file.sha256, file.md5) == (None, None)
+    assert (file.sha256, file.checksum) == (None, None)
     assert file.etag is not None
     assert file.etag.endswith('-2"')
 
@@ -352,7 +353,7 @@ def test_the_etag_of_an_encrypted_object_is_no_md5(
 ) -> None:
     bucket.add("m/a", b"x")
     proxy.faults.append(Fault(Headers(encrypted), lambda asked: asked.method == "HEAD"))
-    assert listed(access).files[0].md5 is None
+    assert listed(access).files[0].checksum is None
 
 
 @pytest.mark.parametrize(
@@ -373,7 +374,8 @@ def test_where_nothing_stronger_is_known_a_crc32c_of_the_whole_is_the_digest(
         bucket.add("m/a", b"x")
     said = Headers({"x-amz-checksum-crc32c": "4waSgw==", **headers})
     proxy.faults.append(Fault(said, lambda asked: asked.method == "HEAD"))
-    assert listed(access).files[0].crc32c == ("e3069283" if is_known else None)
+    crc32c = Checksum(Algorithm.CRC32C, "e3069283")
+    assert (listed(access).files[0].checksum == crc32c) is is_known
 
 
 def test_what_changes_while_it_is_listed_is_a_drift(
@@ -393,7 +395,7 @@ def test_where_single_objects_may_not_be_asked_for_the_first_fill_is_the_referen
     bucket.add("m/a", b"x")
     proxy.faults.append(Fault(Status(status), lambda asked: asked.method == "HEAD"))
     listing = listed(access)
-    assert listing.files[0].md5 is None
+    assert listing.files[0].checksum is None
     assert fetched(access, "m", listing) == {"a": b"x"}
 
 
@@ -413,7 +415,7 @@ def test_only_the_largest_objects_are_asked_for_one_by_one(
 ) -> None:
     bucket.put({f"m/{n}": b"x" * (n + 1) for n in range(5)})
     monkeypatch.setattr(objects, "MAX_DESCRIBED", 2)
-    proven = {file.path for file in listed(access).files if file.md5}
+    proven = {file.path for file in listed(access).files if file.checksum}
     assert proven == {"3", "4"}
     assert len([a for a in proxy.requests if a.method == "HEAD"]) == 2
 
