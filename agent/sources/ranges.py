@@ -17,6 +17,7 @@ from agent.sources.web import Answer
 from larder.errors import SourceDriftedError, SourceUnavailableError
 
 PLAIN: Final = {"Accept-Encoding": "identity", "User-Agent": "larder"}
+_LENGTH = re.compile(r"[0-9]{1,19}")
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19})")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,254}"')
 _PARTIAL_CONTENT: Final = 206
@@ -107,16 +108,21 @@ def whole_size(answer: Answer) -> int | None:
     """The size of the whole file, as an answer to a range or to none says it."""
     if said := _CONTENT_RANGE.fullmatch(answer.header("Content-Range") or ""):
         return int(said[3])
+    return _length(answer) if answer.is_success else None
+
+
+def _length(answer: Answer) -> int | None:
+    """How many bytes the answer says that it has; None for nothing, or for what no file has."""
     length = answer.header("Content-Length") or ""
-    return int(length) if answer.is_success and length.isdecimal() and length.isascii() else None
+    return int(length) if _LENGTH.fullmatch(length) else None
 
 
 def _refuse_longer(answer: Answer, file: RemoteFile) -> None:
     # A shorter body is a connection that breaks early: what is missing is asked for again.
-    length = answer.header("Content-Length") or ""
-    if length.isdecimal() and int(length) > file.size_bytes:
+    length = _length(answer)
+    if length is not None and length > file.size_bytes:
         raise SourceDriftedError(
-            f"{file.path!r} has {int(length)} bytes and was listed with {file.size_bytes}"
+            f"{file.path!r} has {length} bytes and was listed with {file.size_bytes}"
         )
 
 

@@ -36,7 +36,7 @@ _SUCCESSES: Final = frozenset({200, 206})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DRAINED_MAX_BYTES: Final = 64 * 1024  # a longer body of an error or redirect ends its connection
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
+_NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, UnicodeError)  # of a host's labels
 _STALE_ERRORS: Final = (ConnectionError, http.client.BadStatusLine)
 _NODE_HOSTS: Final = frozenset({"metadata.google.internal", "169.254.170.23", "fd00:ec2::23"})
 """Who tells a pod what it is at its cloud: on its own node, where no proxy leads."""
@@ -94,9 +94,10 @@ class Origin:
 def origin_of(url: str) -> Origin:
     """The origin of an http(s) URL. Raises `ValueError` for anything else."""
     parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    host = parts.hostname or ""
+    if parts.scheme not in _DEFAULT_PORTS or not host.isprintable() or not host.split():
         raise ValueError("not an http:// or https:// URL")
-    return Origin(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+    return Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +381,8 @@ def unreachable(host: str, error: Exception) -> SourceUnavailableError:
             fault = f"has a certificate that is not trusted: {error.verify_message}"
         case OSError() if error.strerror:
             fault = f"cannot be reached: {error.strerror}"
+        case UnicodeError():
+            fault = "is no name that a host can have"
         case http.client.IncompleteRead() | http.client.RemoteDisconnected():
             fault = "broke the connection off"
         case _:

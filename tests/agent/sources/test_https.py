@@ -11,7 +11,7 @@ from agent.sources.https import HttpsSource
 from agent.sources.interface import RangeRefusedError, SourceRequest
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
-from demo.hub_faults import Headers
+from demo.hub_faults import Headers, Status
 from larder.contract import FillFailure
 from larder.errors import (
     AccessDeniedError,
@@ -256,3 +256,35 @@ def test_a_401_says_whether_credentials_were_shown(
     source = HttpsSource(server.url, secret, ManualClock(), Web())
     with closing(source), pytest.raises(AccessDeniedError, match=f"{says} credentials"):
         listed(source)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://a..b/x",
+        f"http://{'a' * 64}.example/x",
+        "http://./x",
+        "http://h\x1b[31m/x",
+        "http:// /x",
+    ],
+)
+def test_a_redirect_to_what_is_no_host_is_one_sentence(server: FileServer, location: str) -> None:
+    with FaultProxy(server.url) as proxy:
+        proxy.faults.append(Fault(Status(302, headers={"Location": location})))
+        with (
+            closing(HttpsSource(proxy.url, NO_SECRET, ManualClock(), Web())) as source,
+            pytest.raises(SourceUnavailableError) as refused,
+        ):
+            listed(source)
+    assert str(refused.value).isprintable()
+
+
+def test_a_length_that_no_file_has_is_none(server: FileServer) -> None:
+    with FaultProxy(server.url) as proxy:
+        proxy.faults.append(Fault(Headers({"Content-Length": "9" * 5000, "Content-Range": None})))
+        with (
+            closing(HttpsSource(proxy.url, NO_SECRET, ManualClock(), Web())) as source,
+            pytest.raises(PermanentError, match="does not say how large") as refused,
+        ):
+            listed(source)
+    assert refused.value.reason is FillFailure.SIZE_UNKNOWN
