@@ -52,11 +52,6 @@ class FillResult:
     seconds: float
     size_bytes: int
 
-    @property
-    def is_ok(self) -> bool:
-        """Whether what was asked for is on disk."""
-        return self.error is None
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

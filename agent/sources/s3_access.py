@@ -51,11 +51,6 @@ class S3Access:
     is_virtual: bool
     keys: Keys | Loan[Keys] | None = None
 
-    @property
-    def is_aws(self) -> bool:
-        """Whether the endpoint follows from the region."""
-        return not self.endpoint
-
     def url(self, key: str, query: Mapping[str, str] | None = None) -> str:
         """The URL of an object, or of the bucket for an empty key; its query is in order."""
         path = quote(key, safe=_KEY_SAFE)
