@@ -31,10 +31,12 @@ from larder.layout import Digest, is_digest
 from larder.manifest import listing_fault
 
 MAX_FILES: Final = 100_000
-_PAGE_MAX_BYTES: Final = 32 * 1024 * 1024
+_PAGE_MAX_BYTES: Final = 8 * 1024 * 1024
+"""100,000 names, or 1,000 files with what is said of them; in memory up to 26 times as much."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 _SIZE_MAX_BYTES: Final = (1 << 63) - 1
+_HOSTILE_JSON: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class HubApi:
 
         def before_request(request: httpx2.Request) -> None:
             _refuse_other_origin(hub, str(request.url))
+            request.headers["Accept-Encoding"] = "identity"  # else a small page may become any size
             request.extensions = {**request.extensions, "timeout": limits}
 
         return httpx2.Client(
@@ -112,12 +115,13 @@ class HubApi:
         error = refusal(self.asked, response.status_code, response.headers.get)
         if error is not None:
             raise error
+        response.stream = _Bounded(response.stream, self.asked)
         if response.is_redirect:
             return
-        if int(response.headers.get("Content-Length") or 0) > _PAGE_MAX_BYTES:
-            raise SourceDriftedError(
-                f"{self.asked.host} describes {self.asked.repo_id} in more than"
-                f" {_PAGE_MAX_BYTES} bytes a page"
+        if (encoding := response.headers.get("Content-Encoding") or "identity") != "identity":
+            raise SourceUnavailableError(
+                f"{self.asked.host} describes {self.asked.repo_id} encoded as"
+                f" {cut(repr(encoding), 20)}, unasked"
             )
         response.read()
         document = response.json()
@@ -142,12 +146,35 @@ class HubApi:
             raise SourceUnavailableError(
                 f"{host} cannot be reached: {type(cause).__name__}"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # hostile or broken JSON
+        except _HOSTILE_JSON as error:
             raise SourceUnavailableError(
                 f"{host} answers what is no description of {repo_id}"
             ) from error
         finally:
             close_session()
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """The body of an answer, which ends with an error where it grows too large."""
+
+    def __init__(self, stream: Any, asked: Asked) -> None:
+        self._stream = stream
+        self._asked = asked
+
+    def __iter__(self) -> Iterator[bytes]:
+        count_bytes = 0
+        for chunk in self._stream:
+            count_bytes += len(chunk)
+            if count_bytes > _PAGE_MAX_BYTES:
+                raise SourceDriftedError(
+                    f"{self._asked.host} describes {self._asked.repo_id} in more than"
+                    f" {_PAGE_MAX_BYTES} bytes a page"
+                )
+            yield chunk
+
+    def close(self) -> None:
+        """End the answer."""
+        self._stream.close()
 
 
 def _refuse_other_origin(hub: Origin, url: str) -> None:

@@ -1,8 +1,10 @@
 """What a hub's listing becomes, and what is said when it cannot be used."""
 
+import gzip
 import hashlib
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from email.utils import formatdate
 from typing import Any, Literal
 
@@ -23,6 +25,9 @@ from larder.errors import (
     TransientError,
 )
 from runtime.clock import ManualClock
+from tests.fakes.fault_proxy import Fault as ProxyFault
+from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.file_server import FileServer
 
 URI = "hf://acme/tiny"
 
@@ -271,6 +276,37 @@ def test_a_listing_that_is_no_list_gets_one_sentence(source: HubSource, hub: Hub
     hub.faults.append(Fault(Headers({"Content-Length": "0"}), kind="tree"))
     with pytest.raises(SourceUnavailableError, match="no description of acme/tiny"):
         paths(source)
+
+
+def ask_about_tiny(url: str) -> None:
+    with closing(HubSource(url, None, ManualClock(), Web(Timeouts(5.0, 5.0)))) as source:
+        source.list(SourceRequest(URI))
+
+
+@pytest.mark.parametrize("sends_chunks", [False, True])
+def test_a_page_without_end_is_given_up(sends_chunks: bool) -> None:
+    with FileServer({"/api/models/acme/tiny": b" " * (9 << 20)}) as server:
+        server.sends_chunks = sends_chunks
+        with pytest.raises(SourceDriftedError, match="in more than 8388608 bytes a page"):
+            ask_about_tiny(server.url)
+
+
+def test_a_page_that_is_packed_is_refused() -> None:
+    packed = Headers({"Content-Encoding": "gzip"})
+    with FileServer({"/api/models/acme/tiny": gzip.compress(b" " * (9 << 20))}) as server:
+        with FaultProxy(server.url) as proxy:
+            proxy.faults.append(ProxyFault(packed))
+            with pytest.raises(SourceUnavailableError, match="encoded as 'gzip', unasked"):
+                ask_about_tiny(proxy.url)
+        assert {asked.headers["Accept-Encoding"] for asked in proxy.requests} == {"identity"}
+
+
+def test_a_page_of_brackets_is_no_description() -> None:
+    with (
+        FileServer({"/api/models/acme/tiny": b"[" * 200_000}) as server,
+        pytest.raises(SourceUnavailableError, match="no description of acme/tiny"),
+    ):
+        ask_about_tiny(server.url)
 
 
 def test_a_commit_that_the_hub_answers_with_another_is_a_drift(
