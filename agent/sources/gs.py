@@ -32,7 +32,7 @@ _TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - an add
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_only"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _FIELDS: Final = "nextPageToken,items(name,size,generation,md5Hash,crc32c,contentEncoding)"
-_PAGE_MAX_BYTES: Final = 16 * 1024 * 1024
+_PAGE_MAX_BYTES: Final = 6 * 1024 * 1024  # 1,000 objects
 
 
 class GcsAccess:
@@ -152,7 +152,7 @@ def _document(answer: Answer) -> Mapping[str, Any]:
     """A page of a listing. Raises `SourceUnavailableError` for what is none."""
     try:
         page = json.loads(answer.text(_PAGE_MAX_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         page = None
     if not isinstance(page, dict) or not isinstance(page.get("items", []), list):
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no listing")

@@ -16,6 +16,7 @@ from runtime.clock import Clock
 ANSWER_MAX_BYTES: Final = 64 * 1024
 _REFUSALS: Final = frozenset({400, 401, 403, 404})
 _AHEAD_SECONDS: Final = 300.0
+_LONGEST_SECONDS: Final = 7 * 24 * 3600
 USUAL_SECONDS: Final = 3600
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ def read_token(answer: Answer, clock: Clock) -> tuple[str, float]:
     token, seconds = said.get("access_token"), said.get("expires_in")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no token")
-    return token, seconds if type(seconds) is int else USUAL_SECONDS
+    is_time = type(seconds) is int and 0 < seconds <= _LONGEST_SECONDS
+    return token, seconds if is_time else USUAL_SECONDS
 
 
 def read_answer(answer: Answer, clock: Clock) -> Mapping[str, Any]:
@@ -53,7 +55,7 @@ def read_answer(answer: Answer, clock: Clock) -> Mapping[str, Any]:
     refuse(answer, clock)
     try:
         said = json.loads(answer.text(ANSWER_MAX_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no token")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -241,7 +242,7 @@ def is_listing(asked: Asked) -> bool:
         pytest.param(lambda _: b"{}", "no listing", id="no XML"),
         pytest.param(lambda _: b"\xff\xfe", "no text", id="no UTF-8"),
         pytest.param(lambda _: BOMB, "document type", id="entities"),
-        pytest.param(lambda _: b"x" * (17 << 20), "answers more than", id="a page without end"),
+        pytest.param(lambda _: b"x" * (7 << 20), "answers more than", id="a page without end"),
         pytest.param(lambda p: p.replace(SIZE, b""), "without size", id="no size"),
         pytest.param(lambda p: p.replace(b"ETag>", b"X>"), "without size or ETag", id="no ETag"),
         pytest.param(lambda p: p.replace(b">1<", b">-1<"), "without size", id="a negative size"),
@@ -353,7 +354,8 @@ def test_the_etag_of_an_encrypted_object_is_no_md5(
 ) -> None:
     bucket.add("m/a", b"x")
     proxy.faults.append(Fault(Headers(encrypted), lambda asked: asked.method == "HEAD"))
-    assert listed(access).files[0].checksum is None
+    crc32 = Checksum(Algorithm.CRC32, f"{zlib.crc32(b'x'):08x}")  # boto3 sends one unasked
+    assert listed(access).files[0].checksum == crc32
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,13 @@ def test_a_form_is_answered_with_a_token(authority: TokenServer) -> None:
     assert authority.forms == [("/token", {"a": "b c&d"})]
 
 
-@pytest.mark.parametrize("seconds", ["", ', "expires_in": "soon"', ', "expires_in": true'])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        *("", ', "expires_in": "soon"', ', "expires_in": true'),
+        *(', "expires_in": -1', f', "expires_in": {"9" * 400}'),
+    ],
+)
 def test_a_token_whose_end_nobody_says_is_good_for_the_usual_hour(
     authority: TokenServer, seconds: str
 ) -> None:
@@ -49,6 +55,7 @@ def test_a_token_whose_end_nobody_says_is_good_for_the_usual_hour(
         (503, b"", SourceUnavailableError),
         (200, b"", SourceUnavailableError),
         (200, b"[]", SourceUnavailableError),
+        (200, b"[" * 60_000, SourceUnavailableError),
         (200, b'{"access_token": 1}', SourceUnavailableError),
         (200, b'{"access_token": ""}', SourceUnavailableError),
         (200, b'{"access_token": "a\\nb"}', SourceUnavailableError),
