@@ -42,6 +42,7 @@ _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _FAULTS: Final = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError),
     *(ValueError, OverflowError, RecursionError, NotImplementedError, struct.error),
+    IndexError,  # of a member without a name, in a zip
 )
 """What the libraries raise for bytes that are no archive."""
 

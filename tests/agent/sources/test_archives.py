@@ -255,6 +255,12 @@ def test_a_zip_s_names_are_held_to_the_same() -> None:
             unpacked(zip_of(*names), "m.zip")
 
 
+def test_a_member_of_a_zip_without_a_name_is_refused() -> None:
+    data = zip_of("qq").replace(b"qq", b"\0q")  # what follows a NUL is no part of a name
+    with pytest.raises(SourceDriftedError, match="damaged, or none"):
+        unpacked(data, "m.zip")
+
+
 def test_a_name_that_is_no_text_is_refused() -> None:
     data = tar_of(info("a-odd")).replace(b"a-odd", b"\xff-odd")
     header = bytearray(data[:512])
