@@ -29,11 +29,6 @@ class ServingCertificate:
         self._current: ssl.SSLContext | None = None
         self._pair = b""
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether there is something to show; until then handshakes fail."""
-        return self._current is not None
-
     def load(self, certificate_pem: bytes, key_pem: bytes) -> bool:
         """Show this certificate from the next handshake on; False: it is the one shown already.
 

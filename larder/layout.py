@@ -97,11 +97,6 @@ def staging_path(key: Key) -> PurePosixPath:
     return PurePosixPath(STAGING, key)
 
 
-def aside_path(key: Key) -> PurePosixPath:
-    """Where an eviction keeps `content` while it looks whether anybody uses it."""
-    return PurePosixPath(TRASH, key + ASIDE_SUFFIX)
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What `layout.json` says. A reader of schema N may use a tree whose `oldest_reader` <= N."""

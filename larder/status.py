@@ -1,8 +1,7 @@
 """A slot's status: where a model is on its way to a node, and what a waiting pod is told.
 
-The table of legal moves is here (as a reader sees them, who may miss a short state), and the JSON
-of `status.json`: one object, replaced by rename, read by initializers of other versions. Unknown
-keys are ignored, missing optional ones have the defaults below.
+The states, and the JSON of `status.json`: one object, replaced by rename, read by initializers of
+other versions. Unknown keys are ignored, missing optional ones have the defaults below.
 
     {"version": 1, "state": "Downloading", "sequence": 17, "bytesDone": 1024, "bytesTotal": 4096,
      "rateBytesPerSecond": 512, "etaSeconds": 6, "joinTimeoutSeconds": 1800, "restarting": false,
@@ -38,18 +37,6 @@ class ModelState(StrEnum):
     FAILED = "Failed"
     QUARANTINED = "Quarantined"
 
-
-_S = ModelState
-LEGAL_MOVES: Final[dict[ModelState, frozenset[ModelState]]] = {
-    _S.ABSENT: frozenset({_S.QUEUED}),
-    _S.QUEUED: frozenset({_S.DOWNLOADING, _S.VERIFYING, _S.FAILED, _S.ABSENT}),
-    _S.DOWNLOADING: frozenset({_S.VERIFYING, _S.READY, _S.FAILED, _S.QUEUED, _S.ABSENT}),
-    _S.VERIFYING: frozenset({_S.READY, _S.FAILED, _S.QUEUED, _S.ABSENT}),
-    _S.READY: frozenset({_S.EVICTING, _S.QUARANTINED}),
-    _S.EVICTING: frozenset({_S.ABSENT, _S.READY, _S.QUARANTINED}),
-    _S.FAILED: frozenset({_S.QUEUED, _S.DOWNLOADING, _S.VERIFYING, _S.ABSENT}),
-    _S.QUARANTINED: frozenset({_S.READY, _S.EVICTING}),
-}
 
 NodeLabel = Literal["ready", "filling", "failed"]
 

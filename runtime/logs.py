@@ -16,7 +16,6 @@ import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-LEVELS: Final = ("debug", "info", "warning", "error")
 _HIDDEN: Final = "***"
 _URL_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@?#]*@")
 _URL_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s\"'<>)]*")
@@ -25,8 +24,8 @@ _URL_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s\"'<>)]*")
 def configure_logs(component: str, *, level: str = "info", stream: TextIO | None = None) -> None:
     """Set up logging for this process; every line carries the component's name.
 
-    `level` is one of `LEVELS`. Call it once, before the first line. Libraries' own warnings
-    (through `logging`) take the same way out.
+    `level`: debug, info, warning or error. Call it once, before the first line. Libraries' own
+    warnings (through `logging`) take the same way out.
     """
     stream = stream or sys.stdout
 

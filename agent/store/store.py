@@ -40,7 +40,6 @@ from larder.layout import (
 from larder.manifest import Manifest
 from larder.status import SlotStatus
 
-_CATALOG_MAX_BYTES: Final = 2 * 1024 * 1024
 _INITIALIZER_MAX_BYTES: Final = 1024 * 1024
 _PROGRAM_MODE: Final = 0o555
 _SLOT_MODE: Final = 0o755
@@ -74,17 +73,6 @@ class Store:
         """Replace what waiting pods read. Not synced: it is derived again after a power cut."""
         with translated(f"writing the status of {key}"), self._slot(key) as fd:
             at.write_atomically(fd, STATUS, status.text().encode(), sync=False)
-
-    def mark_quarantined(self, key: Key) -> None:
-        """Keep new pods from using a slot; those that have it keep it."""
-        with translated(f"quarantining {key}"), self._slot(key) as fd:
-            at.write_atomically(fd, QUARANTINED, b"")
-
-    def clear_quarantined(self, key: Key) -> None:
-        """Let pods use a slot again."""
-        with translated(f"ending the quarantine of {key}"), self._slot(key) as fd:
-            at.unlink(fd, QUARANTINED)
-            at.sync_directory(fd)
 
     def remove_slot(self, key: Key) -> None:
         """Remove the slot of a model that nobody knows any more. Refused while it has content."""
@@ -184,10 +172,6 @@ class Store:
         with translated("keeping the catalog"):
             at.write_atomically(self._fd, CATALOG_FILE, document)
 
-    def load_catalog(self) -> bytes | None:
-        """The last good catalog, if one was kept and can be read."""
-        return read_file(self._fd, CATALOG_FILE, _CATALOG_MAX_BYTES)
-
     @contextmanager
     def _slot(self, key: Key) -> Iterator[int]:
         with at.opened(self._fd, (SLOTS, key)) as fd:
@@ -200,7 +184,7 @@ class Store:
 
 
 def _aside(key: Key) -> str:
-    return f"{key}{ASIDE_SUFFIX}"  # as larder.layout.aside_path; a part that is checked as a name
+    return f"{key}{ASIDE_SUFFIX}"
 
 
 def _publish(staging_fd: int, slot_fd: int, key: Key) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from runtime.clock import Clock
 from runtime.kube.objects import KubeObject, ObjectName, name_of
 
 _NOTHING: Final[Mapping[ObjectName, KubeObject]] = MappingProxyType({})
@@ -28,14 +27,12 @@ class Snapshot:
     """A moment of the mirror. The objects are shared: nobody changes them.
 
     `version` grows with every change of `objects`; 0 means that they were never listed, which is
-    not the same as there being none. `is_synced` is whether the watch is in touch; `seen_at` is
-    when the server was last heard, in the clock's monotonic seconds.
+    not the same as there being none. `is_synced` is whether the watch is in touch.
     """
 
     objects: Mapping[ObjectName, KubeObject] = field(default_factory=lambda: _NOTHING)
     version: int = 0
     is_synced: bool = False
-    seen_at: float | None = None
 
     @property
     def is_known(self) -> bool:
@@ -46,8 +43,7 @@ class Snapshot:
 class Mirror:
     """Holds the newest snapshot; `on_change` is called after objects changed, by the writer."""
 
-    def __init__(self, clock: Clock, on_change: Callable[[], object] | None = None) -> None:
-        self._clock = clock
+    def __init__(self, on_change: Callable[[], object] | None = None) -> None:
         self._on_change = on_change
         self._snapshot = Snapshot()
 
@@ -79,8 +75,7 @@ class Mirror:
 
     def heard(self) -> None:
         """The watch is in touch."""
-        now = self._clock.monotonic()
-        self._snapshot = replace(self._snapshot, is_synced=True, seen_at=now)
+        self._snapshot = replace(self._snapshot, is_synced=True)
 
     def lost(self) -> None:
         """The watch is out of touch; what is known stays."""
@@ -91,7 +86,6 @@ class Mirror:
             objects=MappingProxyType(objects),
             version=self._snapshot.version + 1,
             is_synced=True,
-            seen_at=self._clock.monotonic(),
         )
         if self._on_change:
             self._on_change()

@@ -61,7 +61,7 @@ class Watch:
         silence_seconds: float = SILENCE_SECONDS,
         keep: Callable[[KubeObject], KubeObject] = without_managed_fields,
     ) -> None:
-        self.mirror = Mirror(around.clock, on_change)
+        self.mirror = Mirror(on_change)
         self.name = f"watch of {target}"
         self._target = target
         self._around = around

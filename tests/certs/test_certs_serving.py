@@ -132,12 +132,12 @@ def test_before_the_first_certificate_handshakes_fail_and_then_they_do_not(
 ) -> None:
     async def scene() -> None:
         certificate = ServingCertificate()
-        assert not certificate.is_loaded
+        assert certificate._current is None
         async with echo_server(certificate) as port:
             with pytest.raises(OSError):  # noqa: PT011 - an alert or a reset, as the loop has it
                 await connect(port, OLD)
             load(certificate, make_leaf(OLD, NAMES, NOW))
-            assert certificate.is_loaded
+            assert certificate._current is not None
             peer = await connect(port, OLD)
             assert await peer.echo(b"hello") == b"hello"
             await peer.close()

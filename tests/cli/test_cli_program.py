@@ -29,7 +29,6 @@ COMMANDS = (
     ("plan",),
     ("verify",),
 )
-PLAN = ("plan", "--node-name", "n")
 HEAVY = {
     "asyncio", "fastapi", "huggingface_hub", "numpy", "prometheus_client", "pydantic", "rich",
     "sklearn", "structlog", "uvicorn", "yaml",

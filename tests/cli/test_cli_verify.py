@@ -128,7 +128,7 @@ Harm = Callable[[CacheRoots], object]
             "manifest", "NoManifest", id="the manifest cannot be read",
         ),
         pytest.param(
-            lambda r: r.store.mark_quarantined(QWEN),
+            lambda r: (r.slot(QWEN) / "quarantined").touch(),
             "quarantined", "Quarantined", id="the slot is quarantined",
         ),
     ],

@@ -16,7 +16,6 @@ DIGEST = Digest("2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7a
 def test_paths_are_relative_to_the_root() -> None:
     assert layout.slot_path(KEY) == PurePosixPath("slots/89da10faf446bbf1")
     assert layout.staging_path(KEY) == PurePosixPath("staging/89da10faf446bbf1")
-    assert layout.aside_path(KEY) == PurePosixPath("trash/89da10faf446bbf1.aside")
     assert layout.blob_path(DIGEST) == PurePosixPath(f"blobs/sha256/2c/{DIGEST}")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from larder.status import LEGAL_MOVES, ModelState, SlotStatus, node_label, parse_status
+from larder.status import ModelState, SlotStatus, node_label, parse_status
 
 counts = st.integers(0, 2**63 - 1)
 texts = st.none() | st.text(max_size=20)
@@ -75,29 +75,6 @@ def test_an_odd_status_is_none(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", ["", "null", "[]", "7", '"x"', "{}", "[" * 100_000])
 def test_what_is_no_status_is_none(text: str) -> None:
     assert parse_status(text) is None
-
-
-def test_every_state_has_moves_and_can_be_reached_from_absent() -> None:
-    reached = {ModelState.ABSENT}
-    while more := {to for state in reached for to in LEGAL_MOVES[state]} - reached:
-        reached |= more
-
-    assert set(LEGAL_MOVES) == reached == set(ModelState)
-
-
-def test_every_state_can_end_absent_and_none_moves_to_itself() -> None:
-    leaving = {ModelState.ABSENT}
-    while more := {state for state, to in LEGAL_MOVES.items() if to & leaving} - leaving:
-        leaving |= more
-
-    assert leaving == set(ModelState)
-    assert not [state for state, to in LEGAL_MOVES.items() if state in to]
-
-
-def test_nothing_is_ready_that_was_not_filled() -> None:
-    into_ready = {state for state, to in LEGAL_MOVES.items() if ModelState.READY in to}
-
-    assert not into_ready & {ModelState.ABSENT, ModelState.QUEUED, ModelState.FAILED}
 
 
 def test_a_node_label_has_three_values() -> None:

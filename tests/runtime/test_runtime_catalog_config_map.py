@@ -3,7 +3,6 @@
 from typing import Any
 
 from runtime.catalog_config_map import CatalogConfigMap
-from runtime.clock import ManualClock
 from runtime.kube.mirror import Mirror
 
 GOOD = "apiVersion: larder.dev/v1alpha1\nkind: Catalog\nmodels: []\n"
@@ -15,7 +14,7 @@ def config_map(data: Any, version: str) -> dict[str, Any]:
 
 
 def test_an_edit_is_read_once_and_a_bad_one_keeps_the_last_good_one() -> None:
-    mirror = Mirror(ManualClock())
+    mirror = Mirror()
     catalog = CatalogConfigMap(mirror)
     first = catalog.poll()
     assert (first.catalog, first.changed, first.problems) == (None, False, ())
@@ -38,7 +37,7 @@ def test_an_edit_is_read_once_and_a_bad_one_keeps_the_last_good_one() -> None:
 
 
 def test_a_watch_that_is_out_of_touch_is_no_edit() -> None:
-    mirror = Mirror(ManualClock())
+    mirror = Mirror()
     catalog = CatalogConfigMap(mirror)
     mirror.fill([config_map({"catalog.yaml": GOOD}, "1")])
     catalog.poll()
@@ -48,7 +47,7 @@ def test_a_watch_that_is_out_of_touch_is_no_edit() -> None:
 
 
 def test_what_only_a_standalone_agent_may_be_told_is_refused() -> None:
-    mirror = Mirror(ManualClock())
+    mirror = Mirror()
     entry = (
         "models: [{name: a, storageUri: 'hf://o/m', revision: v1, namespaces: [x],"
         " credentials: {tokenFile: /etc/shadow}}]\n"

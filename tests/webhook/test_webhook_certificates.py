@@ -61,7 +61,7 @@ class Kept:
 async def test_the_first_turn_shows_publishes_and_opens_the_admission_path() -> None:
     kept = Kept()
     assert await kept.turn() == TURN_SECONDS
-    assert kept.certificate.is_loaded
+    assert kept.certificate._current is not None
     service = kept.memory.objects[MUTATING]["webhooks"][1]["clientConfig"]["service"]
     assert service["path"] == f"/{kept.state.admission_path}/mutate-pods"
     assert kept.metric("s_healthy") == 1
@@ -115,7 +115,7 @@ async def test_a_clock_that_is_behind_shows_in_a_metric_and_what_is_there_is_ser
     kept.behind_seconds = 86_400.0
     kept.certificate = ServingCertificate()
     await kept.replica(kept.certificate)._take_turn()
-    assert kept.certificate.is_loaded
+    assert kept.certificate._current is not None
     assert kept.metric("s_healthy") == 0
     assert kept.metric("_steps_total", reason="ClockBehind") == 1
 
@@ -176,4 +176,4 @@ async def test_files_that_go_leave_what_is_shown(files: tuple[Path, Path]) -> No
     with capture_logs() as lines:
         await certificate._look()
     assert lines[0]["error"].endswith("tls.crt cannot be read: No such file or directory")
-    assert shown.is_loaded
+    assert shown._current is not None

@@ -116,7 +116,7 @@ def test_a_certificate_that_cannot_serve_is_refused(tmp_path: Path, identity: An
         CertificateFiles(shown, garbage, identity.key).load()
     with pytest.raises(ServingError, match="are no certificate and its key"):
         CertificateFiles(shown, identity.certificate, garbage).load()
-    assert not shown.is_loaded
+    assert shown._current is None
 
 
 def test_a_taken_port_is_refused() -> None:

@@ -60,7 +60,7 @@ class Reported:
         self.server, self.clock = server, ManualClock()
         nodes = collection_path("v1", "nodes")
         client.create(nodes, {"metadata": {"name": NODE, "labels": {"gpu": "h100"}}})
-        self.client, self.mirror = client, Mirror(self.clock)
+        self.client, self.mirror = client, Mirror()
         node = ClusterNode(self.mirror, NODE, None)
         backoff = Backoff(lambda: 1.0)
         self.reporting = ClusterReporting(client, node, NODE, self.clock, backoff)
@@ -203,7 +203,7 @@ def pod(name: str, **more: Any) -> dict[str, Any]:
 
 
 def test_pods_that_are_out_of_sight_are_unknown_and_not_none(client: KubeClient) -> None:
-    mirror = Mirror(ManualClock())
+    mirror = Mirror()
     pods = ClusterPods(client, mirror, NODE, ROOT)
     assert pods.in_use() is None
     mirror.fill([pod("p", status={"phase": "Pending"})])
@@ -216,7 +216,7 @@ def test_pods_that_are_out_of_sight_are_unknown_and_not_none(client: KubeClient)
 def test_a_list_decides_and_where_there_is_none_the_model_stays(
     server: ApiServer, client: KubeClient
 ) -> None:
-    pods = ClusterPods(client, Mirror(ManualClock()), NODE, ROOT)
+    pods = ClusterPods(client, Mirror(), NODE, ROOT)
     assert not pods.uses(KEY)
     client.create(collection_path("v1", "pods", namespace="chat"), pod("p"))
     assert pods.uses(KEY)

@@ -20,12 +20,23 @@ from agent.planning.values import (
 from agent.planning.wishes import Limits, Wanted, Wishes
 from larder.layout import Digest, Key
 from larder.manifest import ManifestFile, make_manifest
-from larder.status import LEGAL_MOVES, ModelState, SlotStatus
+from larder.status import ModelState, SlotStatus
 
 KEYS = [Key(f"{n:016x}") for n in range(6)]
 SIZES = [0, 1, 10, 35, 60, 90, 120]  # of content number n
 NOW = 10_000.0
 DISK_BYTES = 200
+S = ModelState
+LEGAL_MOVES = {  # as a reader sees them, who may miss a short state
+    S.ABSENT: {S.QUEUED},
+    S.QUEUED: {S.DOWNLOADING, S.VERIFYING, S.FAILED, S.ABSENT},
+    S.DOWNLOADING: {S.VERIFYING, S.READY, S.FAILED, S.QUEUED, S.ABSENT},
+    S.VERIFYING: {S.READY, S.FAILED, S.QUEUED, S.ABSENT},
+    S.READY: {S.EVICTING, S.QUARANTINED},
+    S.EVICTING: {S.ABSENT, S.READY, S.QUARANTINED},
+    S.FAILED: {S.QUEUED, S.DOWNLOADING, S.VERIFYING, S.ABSENT},
+    S.QUARANTINED: {S.READY, S.EVICTING},
+}
 
 
 def digest(number: int) -> Digest:

@@ -100,6 +100,9 @@ class StockedRoot:
             at.write_atomically(staging_fd, "manifest", manifest.text().encode())
         return manifest
 
+    def quarantine(self, key: Key) -> None:
+        (self.slot(key) / "quarantined").touch()
+
     def publish(self, key: Key, files: dict[str, bytes]) -> Manifest:
         self.store.ensure_slot(key, PROGRAM)
         self.stage(key, files)

@@ -87,13 +87,10 @@ def _everything_the_store_can_do(stocked: StockedRoot) -> Iterator[Callable[[], 
     for key in (IRIS, QWEN):
         yield lambda key=key: store.ensure_slot(key, b"newer program")
         yield lambda key=key: store.write_status(key, SlotStatus(ModelState.QUEUED))
-        yield lambda key=key: store.mark_quarantined(key)
-        yield lambda key=key: store.clear_quarantined(key)
         yield lambda key=key: store.publish(key)
         yield lambda key=key: store.take_aside(key)
         yield lambda key=key: store.put_back(key)
     yield lambda: stocked.stage(IRIS, IRIS_FILES)
-    yield store.load_catalog
     yield lambda: store.save_catalog(b"newer")
     yield stocked.scan
     yield store.recover
@@ -203,10 +200,8 @@ def test_a_fifo_never_hangs_a_reader(stocked: StockedRoot) -> None:
     for name in ("manifest", "status.json", "initializer"):
         (stocked.slot(IRIS) / name).unlink(missing_ok=True)
         os.mkfifo(stocked.slot(IRIS) / name)
-    os.mkfifo(stocked.path / "catalog.yaml")
 
     assert stocked.scan().slots[IRIS].manifest is None
-    assert stocked.store.load_catalog() is None
     stocked.store.ensure_slot(IRIS, PROGRAM)
     assert (stocked.slot(IRIS) / "initializer").read_bytes() == PROGRAM
 

@@ -165,8 +165,6 @@ def test_small_changes_of_a_slot_killed_anywhere_can_be_made_again(tmp_path: Pat
     def work(stocked: StockedRoot) -> None:
         stocked.store.ensure_slot(IRIS, b"newer program")
         stocked.store.write_status(IRIS, SlotStatus(ModelState.READY))
-        stocked.store.mark_quarantined(IRIS)
-        stocked.store.clear_quarantined(IRIS)
         stocked.store.save_catalog(b"catalog")
 
     survivors = _crash_at_every_step(tmp_path, _ready, work)

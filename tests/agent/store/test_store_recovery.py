@@ -89,7 +89,7 @@ def test_content_without_a_manifest_is_set_aside_until_the_next_start(
 def test_a_manifest_or_marker_without_content_goes(stocked: StockedRoot) -> None:
     stocked.store.ensure_slot(IRIS, PROGRAM)
     (stocked.slot(IRIS) / "manifest").write_text("1\n")
-    stocked.store.mark_quarantined(IRIS)
+    stocked.quarantine(IRIS)
 
     assert stocked.store.recover() == ()
 
