@@ -1,6 +1,8 @@
 """What a file's bytes come to: their SHA-256, and the checksum that was listed, in one pass."""
 
 import hashlib
+from collections.abc import Callable
+from copy import copy
 from typing import Protocol, Self
 
 from agent.planning.values import Algorithm, RemoteFile
@@ -64,28 +66,34 @@ def _started(algorithm: Algorithm, size_bytes: int) -> Hash:
             return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
         case Algorithm.MD5:
             return hashlib.md5(usedforsecurity=False)
+        case Algorithm.SHA1:
+            return hashlib.sha1(usedforsecurity=False)
+        case Algorithm.CRC64NVME:
+            return _Crc("CRC64-NVME", 16)
         case Algorithm.CRC32C:
-            return _Crc32c()
+            return _Crc("CRC32C", 8)
+        case Algorithm.CRC32:
+            return _Crc("CRC32", 8)
 
 
-class _Crc32c:
-    """CRC-32C as a hash; the library is imported for files that are listed with one alone."""
+class _Crc:
+    """A CRC as a hash; the library is imported for files that are listed with one alone."""
 
-    def __init__(self) -> None:
-        from google_crc32c import Checksum  # noqa: PLC0415 - as above
+    def __init__(self, model: str, digits: int) -> None:
+        from anycrc import Model  # type: ignore[import-untyped]  # noqa: PLC0415 - has no types
 
-        self._checksum = Checksum()
+        self._calculate: Callable[[memoryview, int], int] = Model(model).calc
+        self._digits = digits
+        self._value = 0
 
     def update(self, data: memoryview, /) -> None:
         """Take in the next bytes."""
-        self._checksum.update(bytes(data))
+        self._value = self._calculate(data, self._value)
 
     def hexdigest(self) -> str:
         """What the bytes come to so far."""
-        return bytes(self._checksum.digest()).hex()
+        return f"{self._value:0{self._digits}x}"
 
     def copy(self) -> Self:
         """The same state, to go back to."""
-        other = type(self)()
-        other._checksum = self._checksum.copy()  # noqa: SLF001 - its own class
-        return other
+        return copy(self)

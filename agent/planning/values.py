@@ -31,7 +31,10 @@ class Algorithm(StrEnum):
     GIT_BLOB = "gitSha1"
     """SHA-1 of a header with the size, and the content."""
     MD5 = "md5"
+    SHA1 = "sha1"
+    CRC64NVME = "crc64nvme"
     CRC32C = "crc32c"
+    CRC32 = "crc32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,13 @@ def listed_size(text: str | None) -> int | None:
     return int(text) if text and is_number and int(text) <= _SIZE_MAX_BYTES else None
 
 
-_SIZES: Final = {Algorithm.MD5: 16, Algorithm.CRC32C: 4}
+_SIZES: Final = {
+    Algorithm.MD5: 16,
+    Algorithm.SHA1: 20,
+    Algorithm.CRC64NVME: 8,
+    Algorithm.CRC32C: 4,
+    Algorithm.CRC32: 4,
+}
 
 
 def base64_checksum(algorithm: Algorithm, text: object) -> Checksum | None:

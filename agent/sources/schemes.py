@@ -54,18 +54,24 @@ SCHEMES: Final = (
     Scheme(
         "s3://BUCKET/PREFIX",
         {
-            "sha256": "SHA-256 (`x-amz-checksum-sha256`)",
+            "sha256": "SHA-256",
+            Algorithm.CRC64NVME: "CRC-64/NVME",
             Algorithm.MD5: "MD5 (the ETag of one part)",
-            Algorithm.CRC32C: "CRC-32C (of the whole object)",
+            Algorithm.SHA1: "SHA-1",
+            Algorithm.CRC32C: "CRC-32C",
+            Algorithm.CRC32: "CRC-32, each of the whole object",
         },
         "over ETags",
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
         "Annotations `serving.kserve.io/` `s3-endpoint`, `s3-usehttps`, `s3-region`,"
         " `s3-useanoncredential`, `s3-usevirtualbucket` and `s3-verifyssl` have effect; `fetchFrom`"
         " and `endpoint` go before the Secret's. AWS's region of a bucket is found by itself."
-        " The {described} largest objects are asked for their digest; an object in several parts"
-        " or encrypted with a key of KMS has one only if it is of the whole. Tried"
-        " against versitygw and moto, not against AWS.",
+        " The {described} largest objects are asked for their digest. S3 itself makes a CRC-64/NVME"
+        " of what is uploaded without a checksum. boto3 sends a CRC-32, and of a large object one"
+        " of each part: a checksum of those (`COMPOSITE`) says nothing of the bytes in a row and is"
+        " not compared, so that the first fill is the reference. With"
+        " `ExtraArgs={{'ChecksumType': 'FULL_OBJECT'}}` it sends one of the whole. Tried against"
+        " versitygw and moto, not against AWS.",
     ),
     Scheme(
         "gs://BUCKET/PREFIX",

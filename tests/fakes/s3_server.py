@@ -37,20 +37,25 @@ def moto(folder: Path) -> Iterator[str]:
         yield url
 
 
+def s3_client(url: str, **config: Any) -> Any:
+    """A client for a server of these tests."""
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}, **config),
+    )
+
+
 class Bucket:
     """A bucket of one test's own."""
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=url,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            region_name=REGION,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        self.client: Any = s3_client(url)
         location = {"LocationConstraint": REGION}
         self.client.create_bucket(Bucket=name, CreateBucketConfiguration=location)
 

@@ -22,6 +22,8 @@ from tests.fakes.gcs_server import GcsBucket
 from tests.fakes.s3_server import Bucket
 from tests.fakes.servers import installed
 
+collect_ignore = [] if installed("versitygw") else ["test_s3_checksums.py"]
+
 SERVERS = ["hub", "web_server", "moto_server"]
 SERVERS += ["versitygw_server"] if installed("versitygw") else []
 SERVERS += ["azurite_server"] if installed("azurite-blob") else []
