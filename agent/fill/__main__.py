@@ -19,6 +19,7 @@ from agent.fill.engine import fill, resolve
 from agent.fill.job import (
     Done,
     Event,
+    Heard,
     Job,
     Operation,
     Steering,
@@ -42,6 +43,8 @@ from runtime.clock import SystemClock
 _UMASK: Final = 0o022
 _WRONG_USE: Final = 2
 _LOCK_TRIES: Final = 5
+_LISTING_SECONDS: Final = 600.0
+"""How long answers to a listing count: even one without end is ended."""
 _READ_BYTES: Final = 64 * 1024
 
 
@@ -107,7 +110,16 @@ def _outcome(job: Job, emit: Callable[[Event], None], helm: _Helm) -> Event:
 def _work(job: Job, emit: Callable[[Event], None], helm: _Helm) -> None:
     timeouts = Timeouts(job.pace.connect_timeout_seconds, job.pace.read_timeout_seconds)
     clock = SystemClock()
-    with closing(Web(timeouts, job.network)) as web, _staging(job) as (root_fd, staging_fd):
+    listed_until = clock.monotonic() + _LISTING_SECONDS
+
+    def heard() -> None:
+        if job.operation is Operation.RESOLVE and clock.monotonic() < listed_until:
+            emit(Heard())
+
+    with (
+        closing(Web(timeouts, job.network, heard)) as web,
+        _staging(job) as (root_fd, staging_fd),
+    ):
         reach = Reach(job.endpoint, job.secret, clock, web, job.fills)
         place = Workplace(
             root_fd=root_fd,

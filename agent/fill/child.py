@@ -18,7 +18,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from agent.fill.job import Done, Failed, Job, Listed, Operation, Progress, Steering, parse_event
+from agent.fill.job import (
+    Done,
+    Failed,
+    Heard,
+    Job,
+    Listed,
+    Operation,
+    Progress,
+    Steering,
+    parse_event,
+)
 from agent.planning.values import FillProgress
 from agent.sources.hf import ENVIRONMENT
 from larder.errors import FillError, StalledError
@@ -221,7 +231,7 @@ class Child:
                     state.progress = event
                     state.samples.append((now, event.bytes_fetched))
                     _forget_old(state.samples, now)
-                case Listed():
+                case Heard() | Listed():
                     state.moved_at = now
                 case Done():
                     state.outcome = event

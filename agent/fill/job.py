@@ -4,6 +4,7 @@ JSON, one object a line. The job comes first on the child's standard input and i
 where a secret ever is; then a line whenever something changes that a fill under way has to heed.
 The open pipe means "go on", its end means "exit". Events come on standard output:
 
+    {"event": "heard"}
     {"event": "listed", "revision": "0e9e39f2…", "files": 12, "bytes": 4096}
     {"event": "progress", "state": "Downloading", "bytesDone": 1, "bytesTotal": 2,
      "bytesFetched": 1, "isSetAside": true}
@@ -11,9 +12,10 @@ The open pipe means "go on", its end means "exit". Events come on standard outpu
     {"event": "failed", "reason": "SourceUnavailable", "message": "…", "permanent": false,
      "retryAfterSeconds": null}
 
-`bytesDone` counts bytes of the model that are on disk and were hashed, in this run or in an
-earlier one; `bytesFetched` what came from the source in this run; `isSetAside` says that the disk
-counts all of the model as taken. `done` or `failed` is the last.
+`heard`: the source answered while it is listed, when nothing else moves. `bytesDone` counts bytes
+of the model that are on disk and were hashed, in this run or in an earlier one; `bytesFetched` what
+came from the source in this run; `isSetAside` says that the disk counts all of the model as taken.
+`done` or `failed` is the last.
 """
 
 import json
@@ -130,6 +132,11 @@ def parse_job(line: bytes) -> Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """The source answered a question for its listing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """The listing is on disk."""
 
@@ -170,7 +177,7 @@ class Failed:
         return TransientError(self.reason, self.message, self.retry_after_seconds)
 
 
-Event = Listed | Progress | Done | Failed
+Event = Heard | Listed | Progress | Done | Failed
 
 
 def failed(error: FillError) -> Failed:
@@ -186,6 +193,8 @@ def event_line(event: Event) -> bytes:
 
 def _said(event: Event) -> dict[str, object]:
     match event:
+        case Heard():
+            return {"event": "heard"}
         case Listed():
             return {
                 "event": "listed",
@@ -219,6 +228,8 @@ def parse_event(line: bytes) -> Event | None:
     try:
         raw: dict[str, Any] = json.loads(line)
         match raw["event"]:
+            case "heard":
+                return Heard()
             case "listed":
                 return Listed(str(raw["revision"]), int(raw["files"]), int(raw["bytes"]))
             case "progress":

@@ -112,6 +112,7 @@ class HubApi:
 
     def _check_answer(self, response: httpx2.Response) -> None:
         """Raise what an answer means, before the library reads it."""
+        self.web.heard()
         error = refusal(self.asked, response.status_code, response.headers.get)
         if error is not None:
             raise error

@@ -15,7 +15,7 @@ import socket
 import ssl
 import string
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -184,15 +184,20 @@ class _TlsConnection(http.client.HTTPSConnection):
 
 
 class Web:
-    """Asks, each request on a connection of its own, and keeps those that are free again."""
+    """Asks, each request on a connection of its own, and keeps those that are free again.
+
+    `heard` is called for each answer, from the thread that asked.
+    """
 
     def __init__(
         self,
         timeouts: Timeouts = Timeouts(),
         network: Network = Network(),
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
         self.timeouts = timeouts
         self.network = network
+        self.heard = heard
         self._free: dict[Origin, list[http.client.HTTPConnection]] = {}
 
     @contextmanager
@@ -244,6 +249,7 @@ class Web:
         for _ in range(MAX_REDIRECTS + 1):
             asked = _Request(method, _target(url), {**headers, **secret})
             answer = Answer(self._request(origin, asked), origin, tuple(hops))
+            self.heard()
             location = answer.header("Location")
             if answer.status not in _REDIRECTS or location is None:
                 return answer

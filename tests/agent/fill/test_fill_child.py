@@ -19,7 +19,7 @@ import structlog
 from fill_desk import KEY, PACE, FillDesk
 
 from agent.fill.child import child_environment
-from agent.fill.job import Job, Operation, Pace, Steering
+from agent.fill.job import Heard, Job, Operation, Pace, Steering, event_line
 from agent.fill.runner import FillResult, Fills
 from agent.sources.secret import HF_TOKEN, Secret
 from demo.hub import Cut, Fault, FlipBit, Hub, Repo, Stall, Status
@@ -244,6 +244,28 @@ def test_a_child_without_progress_is_killed_and_said_to_be_stalled(
     assert isinstance(error, TransientError)
     assert error.reason is FillFailure.STALLED
     assert "no byte arrived for 60 s" in str(error)
+
+
+def test_a_long_listing_goes_on_as_long_as_its_source_answers(
+    parent: Parent, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    parent.fills = Fills(
+        clock=parent.clock, wake=parent.news.release, python=program(tmp_path, f"cat {fifo}")
+    )
+    parent.start(operation=Operation.RESOLVE)
+    (child,) = parent.fills._children.values()
+    with fifo.open("wb", buffering=0) as answers:
+        for _ in range(3):
+            parent.clock.advance(59.0)
+            answers.write(event_line(Heard()))
+            assert wait_for(lambda: child.idle_seconds() == 0.0)
+        parent.fills.watch()
+        assert is_alive(parent.pid)
+        parent.clock.advance(60.0)
+        parent.fills.watch()
+    assert "no byte arrived for 60 s" in str(parent.result().error)
 
 
 def test_a_child_that_outgrows_its_memory_is_killed(

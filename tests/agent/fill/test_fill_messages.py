@@ -11,6 +11,7 @@ from agent.fill.job import (
     Done,
     Event,
     Failed,
+    Heard,
     Job,
     Listed,
     Operation,
@@ -68,6 +69,7 @@ def test_what_is_no_job_is_refused_without_showing_it(line: Any) -> None:
 
 counts = st.integers(0, 1 << 60)
 events = st.one_of(
+    st.builds(Heard),
     st.builds(Listed, st.text(), counts, counts),
     st.builds(Progress, st.sampled_from(ModelState), counts, counts, counts),
     st.builds(Done),

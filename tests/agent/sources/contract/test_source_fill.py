@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.fill.job import Done, Failed, Job, Listed, Operation, Pace, event_line, parse_event
+from agent.fill.job import (
+    Done,
+    Failed,
+    Heard,
+    Job,
+    Listed,
+    Operation,
+    Pace,
+    event_line,
+    parse_event,
+)
 from demo.hub_faults import Cut, Drip, Stall, Status, Truncate
 from larder.layout import Key, staging_path
 from larder.manifest import parse_manifest
@@ -51,9 +61,13 @@ def run(job: Job) -> list[object]:
 
 
 def test_a_child_fills_what_the_source_lists(remote: Remote, job: Job, tmp_path: Path) -> None:
-    said = run(job)
-    assert isinstance(said[0], Listed)
+    *answers, listed, done = run(job)
+    assert {*answers} == {Heard()}
+    assert len(answers) == len(remote.proxy.requests)
+    assert isinstance(listed, Listed)
+    assert done == Done()
     said = run(replace(job, operation=Operation.FILL))
+    assert Heard() not in said
     assert json.loads(event_line(said[-1])) == {"event": "done"}  # type: ignore[arg-type]  # an event
     staging = tmp_path / staging_path(KEY)
     manifest = parse_manifest((staging / "manifest").read_text())
