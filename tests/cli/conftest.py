@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from cli_cases import CATALOG, LLAMA, LLAMA_FILES, QWEN, QWEN_FILES, CacheRoots
-from doctor_world import NOW, Install, kubeconfig_of
+from doctor_world import NOW, Install
 
 from runtime.clock import ManualClock
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer
 
 
@@ -39,5 +40,5 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     """A healthy install, as `larder doctor` finds it at that moment."""
     monkeypatch.setattr("cli.doctor.SystemClock", lambda: ManualClock(now=NOW.timestamp()))
     server = ApiServer()
-    yield Install(server, kubeconfig_of(server.host, tmp_path / "kubeconfig"))
+    yield Install(server, write_kubeconfig(tmp_path / "kubeconfig", {"server": server.host}))
     server.stop()

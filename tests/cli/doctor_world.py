@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cli_cases import Run, larder
 
 from certs.authority import Material, bundle_of, make_authority, make_leaf, write_material
@@ -22,6 +21,7 @@ from webhook.certificates import ENDPOINTS
 
 SYSTEM = "larder-system"
 PATH = "a" * 48
+KINDS = ("mutating", "validating")
 COMMIT = "c" * 40
 CATALOG = f"""
 apiVersion: larder.dev/v1alpha1
@@ -84,6 +84,11 @@ class Install:
     def remove(self, plural: str, name: str, namespace: str = SYSTEM) -> None:
         del self.server.world.objects[plural, namespace, name]
 
+    def run_with(self, plural: str, name: str, *arguments: str) -> None:
+        """A program of the install is given these arguments."""
+        (container,) = self.the(plural, name)["spec"]["template"]["spec"]["containers"]
+        container["args"] = list(arguments)
+
     def new_material(self, now: dt.datetime) -> Material:
         authority = make_authority(now)
         return Material((authority,), None, make_leaf(authority, NAMES, now), PATH)
@@ -101,20 +106,25 @@ class Install:
                 content["status"] = {"observedGeneration": 1, "typeChecking": {}}
 
     def _serve(self) -> None:
-        self.publish(self.material)
-        self.secret(self.material)
-        for kind in ("mutating", "validating"):
-            for hook in self.configuration(kind)["webhooks"]:
-                hook["clientConfig"]["service"]["path"] = f"/{PATH}{ENDPOINTS[hook['name']]}"
+        self.certify(self.material)
+        for hook in self._hooks():
+            hook["clientConfig"]["service"]["path"] = f"/{PATH}{ENDPOINTS[hook['name']]}"
 
     def configuration(self, kind: str) -> Any:
         return self.the(f"{kind}webhookconfigurations", "larder.dev", "")
 
+    def _hooks(self) -> list[Any]:
+        return [hook for kind in KINDS for hook in self.configuration(kind)["webhooks"]]
+
+    def certify(self, material: Material) -> None:
+        """What a turn of the webhook's leaves: the Secret, and its bundle in the configurations."""
+        self.secret(material)
+        self.publish(material)
+
     def publish(self, material: Material) -> None:
         bundle = base64.b64encode(bundle_of(material.authorities)).decode()
-        for kind in ("mutating", "validating"):
-            for hook in self.configuration(kind)["webhooks"]:
-                hook["clientConfig"]["caBundle"] = bundle
+        for hook in self._hooks():
+            hook["clientConfig"]["caBundle"] = bundle
 
     def secret(self, material: Material) -> None:
         data = {k: base64.b64encode(v).decode() for k, v in write_material(material).items()}
@@ -193,21 +203,6 @@ class Install:
         if check:
             return [f for f in findings if f["check"] == check]
         return [f for f in findings if f["verdict"] != "ok"]
-
-
-def kubeconfig_of(server: str, path: Path, token: str = "") -> Path:
-    user = {"token": token} if token else {}
-    cluster = {"server": server, **({"insecure-skip-tls-verify": True} if token else {})}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": user}],
-    }
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 Spoil = Callable[["Install"], object]

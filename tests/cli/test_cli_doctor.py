@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cli_cases import ACTING, larder, shape_fault
-from doctor_world import LLAMA, Install, kubeconfig_of
+from doctor_world import LLAMA, Install
 
 from cli.doctor import CHECKS, JSON_EXAMPLE
 from cli.doctor_findings import APPLY, Check, Cluster, What, findings_of, named
@@ -13,6 +13,7 @@ from cli.doctor_install import SHIPPED
 from cli.doctor_reads import TARGETS
 from larder.node_report import ModelReport, NodeReport
 from larder.status import ModelState
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer, refusing
 
 
@@ -115,7 +116,7 @@ def test_before_an_install_nothing_but_the_cluster_is_fine(tmp_path: Path) -> No
     server = ApiServer()
     try:
         server.discovery["/version"] = {"gitVersion": "v1.30.2-eks-1"}
-        config = kubeconfig_of(server.host, tmp_path / "kubeconfig")
+        config = write_kubeconfig(tmp_path / "kubeconfig", {"server": server.host})
         run = larder("doctor", "--kubeconfig", config, "-o", "json")
     finally:
         server.stop()
@@ -155,8 +156,8 @@ def test_an_object_that_lacks_what_it_may_lack_is_no_crash(install: Install, par
 
 
 def test_an_argument_that_the_webhook_refuses_is_no_crash(install: Install) -> None:
-    spec = install.the("deployments", "larder-webhook")["spec"]["template"]["spec"]
-    spec["containers"][0]["args"] = ["--volumes=Everywhere", "--cache-root=/var/lib/larder"]
+    odd = ("--volumes=Everywhere", "--cache-root=/var/lib/larder")
+    install.run_with("deployments", "larder-webhook", *odd)
     assert install.doctor().err == ""
 
 

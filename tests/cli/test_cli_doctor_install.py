@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from doctor_world import (
+    KINDS,
     NOW,
     Expected,
     Install,
@@ -52,8 +53,7 @@ def given_up_lease(install: Install) -> None:
 
 
 def other_root(install: Install) -> None:
-    spec = install.the("deployments", "larder-controller")["spec"]["template"]["spec"]
-    spec["containers"][0]["args"] = ["--cache-root=/mnt/nvme"]
+    install.run_with("deployments", "larder-controller", "--cache-root=/mnt/nvme")
 
 
 def agents(wanted: int, is_ready: int) -> Spoil:
@@ -178,24 +178,20 @@ def bundle_of_others(install: Install) -> None:
 
 
 def expired(install: Install) -> None:
-    material = install.new_material(NOW - dt.timedelta(days=5000))
-    install.secret(material)
-    install.publish(material)
+    install.certify(install.new_material(NOW - dt.timedelta(days=5000)))
 
 
 def ending(install: Install) -> None:
     end = install.material.leaf
     assert end
     days = (end.certificate.not_valid_after_utc - NOW).days - 1
-    material = install.new_material(NOW - dt.timedelta(days=days))
-    install.secret(material)
-    install.publish(material)
+    install.certify(install.new_material(NOW - dt.timedelta(days=days)))
 
 
 def injected(install: Install) -> None:
     """As with cert-manager: the bundle is that of others, and the Secret holds the path alone."""
     bundle_of_others(install)
-    for kind in ("mutating", "validating"):
+    for kind in KINDS:
         annotations = {"cert-manager.io/inject-ca-from": "larder-system/larder-webhook"}
         install.configuration(kind)["metadata"]["annotations"] = annotations
     install.secret(Material(path=install.material.path))
@@ -379,8 +375,7 @@ def test_another_cache_root_is_that_of_all_programs_and_the_policy(install: Inst
         ("deployments", "larder-webhook"),
         ("deployments", "larder-controller"),
     ):
-        spec = install.the(plural, name)["spec"]["template"]["spec"]
-        spec["containers"][0]["args"] = ["--cache-root=/mnt/nvme"]
+        install.run_with(plural, name, "--cache-root=/mnt/nvme")
     (found,) = install.found()
     assert "larder-controller-own-volumes-only is not the one of this release" in found["sentence"]
     policy = install.the("validatingadmissionpolicies", "larder-controller-own-volumes-only", "")

@@ -156,8 +156,7 @@ def public_model(install: Install) -> None:
 def hostpath_everywhere(install: Install) -> None:
     install.remove("persistentvolumeclaims", Claim("search", VAST).name, "search")
     install.namespace("search")
-    spec = install.the("deployments", "larder-webhook")["spec"]["template"]["spec"]
-    spec["containers"][0]["args"] = ["--volumes=HostPath"]
+    install.run_with("deployments", "larder-webhook", "--volumes=HostPath")
 
 
 GOOD = "no node has model"

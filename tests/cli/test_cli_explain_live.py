@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-import yaml
 from cli_cases import ACTING, CATALOG, COMMIT, QWEN, RECORDED, Run, larder, shape_fault
 
 from cli.explain import JSON_EXAMPLE as DECISION_EXAMPLE
@@ -17,6 +16,7 @@ from larder.layout import Key
 from larder.matching import CatalogIndex
 from larder.node_report import COMPONENT, ModelReport, NodeReport, config_map_name
 from larder.status import ModelState
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer, refusing
 from webhook.mutation import AdmissionRequest, View, apply_patch, decide
 
@@ -78,18 +78,7 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     server = ApiServer()
-    kubeconfig = tmp_path / "kubeconfig"
-    named = {"cluster": {"server": server.host}, "context": {"cluster": "c", "user": "u"}}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": named["cluster"]}],
-        "contexts": [{"name": "c", "context": named["context"]}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    kubeconfig.write_text(yaml.safe_dump(document))
-    yield Cluster(server, kubeconfig)
+    yield Cluster(server, write_kubeconfig(tmp_path / "kubeconfig", {"server": server.host}))
     server.stop()
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-import yaml
 
-from larder.contract import CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
+from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
 from runtime.kube.client import JSON, MERGE_PATCH, KubeClient
 from runtime.kube.paths import collection_path, object_path
+from tests.fakes.kubeconfig import write_kubeconfig
 
 AGENT, WEBHOOK, CONTROLLER = "larder-agent", "larder-webhook", "larder-controller"
 NODES = collection_path("v1", "nodes")
@@ -25,6 +25,8 @@ CONFIG_MAPS = collection_path("v1", "configmaps", namespace=SYSTEM_NAMESPACE)
 SECRETS = collection_path("v1", "secrets", namespace=SYSTEM_NAMESPACE)
 CREDENTIALS = collection_path("v1", "secrets", namespace=CREDENTIALS_NAMESPACE)
 DRY_RUN = "?dryRun=All"  # admission as ever, nothing kept
+WATCH = "?watch=1&timeoutSeconds=1"
+LIST_CATALOG = f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}"
 
 Rule = tuple[tuple[str, ...], ...]  # verbs, groups, resources, names
 
@@ -68,22 +70,23 @@ class Identity:
             method, dry, {} if method in {"PATCH", "POST", "PUT"} else None, content_type
         )
 
+    def does(self, method: str, path: str) -> Answer:
+        """Do what a program does, without a change."""
+        if method == "PATCH":
+            return self.ask(method, f"{path}{DRY_RUN}", {}, MERGE_PATCH)
+        return self.ask(method, path)
+
+    def tells_of_the_catalog(self) -> Answer:
+        """Write an Event about the catalog, without a change."""
+        about = event("ConfigMap", CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE)
+        about["regarding"]["namespace"] = SYSTEM_NAMESPACE
+        return self.ask("POST", f"{events_path(SYSTEM_NAMESPACE)}{DRY_RUN}", about)
+
     def written(self, body: object) -> str:
         return json.dumps(body).replace("OWN", self.node).replace("OTHER", self.other)
 
     def kubeconfig(self, path: Path, admin: Mapping[str, Any]) -> Path:
-        user = {"name": "agent", "user": {"token": self.token}}
-        context = {"name": "agent", "context": {"cluster": "lab", "user": "agent"}}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": admin["clusters"][0]["cluster"]}],
-            "users": [user],
-            "contexts": [context],
-            "current-context": "agent",
-        }
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_kubeconfig(path, admin["clusters"][0]["cluster"], self.token)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,11 @@ class Accounts:
         token = self.admin.create(f"{account}/token", request)["status"]["token"]
         pool = urllib3.PoolManager(ca_certs=str(self.ca))
         return Identity(pool, self.config["clusters"][0]["cluster"]["server"], token, node, other)
+
+    def rights_of(self, identity: Identity, namespace_name: str) -> set[Rule]:
+        """What somebody may in a namespace beyond what every account may."""
+        nobody = self.identity("default", identity.node, identity.other, None)
+        return rights(identity, namespace_name) - rights(nobody, namespace_name)
 
     def agent_on(self, node: str, other: str) -> tuple[Identity, str]:
         """An agent with a token bound to a pod on a node, and the path of the pod."""

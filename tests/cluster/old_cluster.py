@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.cluster.test_cluster_agent import until
+from tests.fakes.kubeconfig import write_kubeconfig
 
 PROGRAMS = ("etcd", "kube-apiserver")
 WITHOUT = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
@@ -107,17 +107,7 @@ def _kubeconfig(directory: Path, port: int, token: str) -> Path:
         "server": f"https://127.0.0.1:{port}",
         "certificate-authority": str(directory / "certs/apiserver.crt"),
     }
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "old", "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "old", "context": {"cluster": "old", "user": "admin"}}],
-        "current-context": "old",
-    }
-    path = directory / "kubeconfig"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return write_kubeconfig(directory / "kubeconfig", cluster, token)
 
 
 def _key() -> bytes:

@@ -13,6 +13,7 @@ from tests.cluster.accounts import (
     AGENT,
     CONFIG_MAPS,
     CREDENTIALS,
+    LIST_CATALOG,
     NODES,
     PODS,
     SECRETS,
@@ -21,7 +22,6 @@ from tests.cluster.accounts import (
     Rule,
     event,
     events_path,
-    rights,
 )
 from tests.cluster.test_cluster_agent import FILES, Cluster, until
 
@@ -64,12 +64,7 @@ ALLOWED = {
         None,
         JSON,
     ),
-    "listing the catalog": (
-        "GET",
-        f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}",
-        None,
-        JSON,
-    ),
+    "listing the catalog": ("GET", LIST_CATALOG, None, JSON),
     "an Event about the own node": (
         "POST",
         events_path("default"),
@@ -154,8 +149,7 @@ def test_no_role_gives(agent: Identity, name: str) -> None:
 def test_the_account_has_these_rights_and_no_more(
     accounts: Accounts, agent: Identity, namespace_name: str
 ) -> None:
-    nobody = accounts.identity("default", agent.node, agent.other, None)
-    assert rights(agent, namespace_name) - rights(nobody, namespace_name) == RIGHTS[namespace_name]
+    assert accounts.rights_of(agent, namespace_name) == RIGHTS[namespace_name]
 
 
 def test_an_agent_with_these_rights_fills_reports_and_evicts(

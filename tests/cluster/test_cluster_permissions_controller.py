@@ -4,38 +4,32 @@ import pytest
 
 from controller.planning.policies import CLAIMS_READ_ONLY, OWN_CLAIMS_ONLY, OWN_VOLUMES_ONLY
 from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
-from runtime.kube.client import JSON, MERGE_PATCH
 from runtime.kube.paths import collection_path, object_path
 from tests.cluster.accounts import (
     CONFIG_MAPS,
     CONTROLLER,
     CREDENTIALS,
-    DRY_RUN,
+    LIST_CATALOG,
     NODES,
     PODS,
     SECRETS,
+    WATCH,
     Accounts,
     Identity,
     Rule,
-    event,
     events_path,
-    rights,
 )
 from tests.cluster.claims import BINDINGS, POLICIES, REGISTRATION, VOLUMES, claims
 
 DEPLOYMENT = object_path("apps/v1", "deployments", CONTROLLER, namespace=SYSTEM_NAMESPACE)
 LEASES = collection_path("coordination.k8s.io/v1", "leases", namespace=SYSTEM_NAMESPACE)
-WATCH = "?watch=1&timeoutSeconds=1"
 OWN_LEASE = f"{LEASES}/{CONTROLLER}"
 ALLOWED = {
     "listing volumes": ("GET", VOLUMES),
     "watching claims": ("GET", f"/api/v1/persistentvolumeclaims{WATCH}"),
     "watching namespaces": ("GET", f"/api/v1/namespaces{WATCH}"),
     "listing pods": ("GET", PODS),
-    "listing the catalog": (
-        "GET",
-        f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}",
-    ),
+    "listing the catalog": ("GET", LIST_CATALOG),
     "reading a policy": ("GET", f"{POLICIES}/{CLAIMS_READ_ONLY}"),
     "reading a binding": ("GET", f"{BINDINGS}/{OWN_VOLUMES_ONLY}"),
     "reading its Lease": ("GET", OWN_LEASE),
@@ -103,16 +97,12 @@ RIGHTS: dict[str, set[Rule]] = {
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_the_controller_may_do_what_it_does(controller: Identity, name: str) -> None:
-    method, path = ALLOWED[name]
-    dry = f"{path}{DRY_RUN}" if method == "PATCH" else path
-    answer = controller.ask(method, dry, {} if method == "PATCH" else None, MERGE_PATCH)
+    answer = controller.does(*ALLOWED[name])
     assert answer.status == 200, answer.message
 
 
 def test_the_controller_may_write_events_in_its_namespace(controller: Identity) -> None:
-    about = event("ConfigMap", CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE)
-    about["regarding"]["namespace"] = SYSTEM_NAMESPACE
-    answer = controller.ask("POST", f"{events_path(SYSTEM_NAMESPACE)}{DRY_RUN}", about, JSON)
+    answer = controller.tells_of_the_catalog()
     assert answer.status == 201, answer.message
 
 
@@ -127,6 +117,4 @@ def test_no_role_gives(controller: Identity, name: str) -> None:
 def test_the_account_has_these_rights_and_no_more(
     accounts: Accounts, controller: Identity, namespace_name: str
 ) -> None:
-    nobody = accounts.identity("default", controller.node, controller.other, None)
-    found = rights(controller, namespace_name) - rights(nobody, namespace_name)
-    assert found == RIGHTS[namespace_name]
+    assert accounts.rights_of(controller, namespace_name) == RIGHTS[namespace_name]

@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from larder.contract import CATALOG_CONFIG_MAP, CREDENTIALS_NAMESPACE, SYSTEM_NAMESPACE
-from runtime.kube.client import JSON, JSON_PATCH, MERGE_PATCH, KubeClient
+from runtime.kube.client import JSON_PATCH, KubeClient
 from runtime.kube.paths import collection_path
 from tests.cluster.accounts import (
     CONFIG_MAPS,
     CREDENTIALS,
     DRY_RUN,
+    LIST_CATALOG,
     NODES,
     PODS,
     SECRETS,
+    WATCH,
     WEBHOOK,
     Accounts,
     Identity,
     Rule,
-    event,
     events_path,
-    rights,
 )
 from tests.cluster.claims import goes_through, taken_away
 from tests.cluster.test_cluster_agent import until
@@ -36,16 +36,12 @@ CONFIGURATIONS = [
 MUTATING, VALIDATING = CONFIGURATIONS
 CLAIMS = collection_path("v1", "persistentvolumeclaims")
 OWN_SECRET = f"{SECRETS}/{SECRET}"
-WATCH = "?watch=1&timeoutSeconds=1"
 
 ALLOWED = {
     "listing namespaces": ("GET", NAMESPACES),
     "watching namespaces": ("GET", f"{NAMESPACES}{WATCH}"),
     "watching claims": ("GET", f"{CLAIMS}{WATCH}"),
-    "listing the catalog": (
-        "GET",
-        f"{CONFIG_MAPS}?fieldSelector=metadata.name%3D{CATALOG_CONFIG_MAP}",
-    ),
+    "listing the catalog": ("GET", LIST_CATALOG),
     "watching the reports of nodes": ("GET", f"{CONFIG_MAPS}{WATCH}"),
     "reading its Secret": ("GET", OWN_SECRET),
     "patching its Secret": ("PATCH", OWN_SECRET),
@@ -179,16 +175,12 @@ def webhook(accounts: Accounts, nodes: tuple[str, str]) -> Identity:
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_the_webhook_may_do_what_it_does(webhook: Identity, name: str) -> None:
-    method, path = ALLOWED[name]
-    dry = f"{path}{DRY_RUN}" if method == "PATCH" else path
-    answer = webhook.ask(method, dry, {} if method == "PATCH" else None, MERGE_PATCH)
+    answer = webhook.does(*ALLOWED[name])
     assert answer.status == 200, answer.message
 
 
 def test_the_webhook_may_write_events_in_its_namespace(webhook: Identity) -> None:
-    about = event("ConfigMap", CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE)
-    about["regarding"]["namespace"] = SYSTEM_NAMESPACE
-    answer = webhook.ask("POST", f"{events_path(SYSTEM_NAMESPACE)}{DRY_RUN}", about, JSON)
+    answer = webhook.tells_of_the_catalog()
     assert answer.status == 201, answer.message
 
 
@@ -279,6 +271,4 @@ def test_no_role_gives(webhook: Identity, name: str) -> None:
 def test_the_account_has_these_rights_and_no_more(
     accounts: Accounts, webhook: Identity, namespace_name: str
 ) -> None:
-    nobody = accounts.identity("default", webhook.node, webhook.other, None)
-    found = rights(webhook, namespace_name) - rights(nobody, namespace_name)
-    assert found == RIGHTS[namespace_name]
+    assert accounts.rights_of(webhook, namespace_name) == RIGHTS[namespace_name]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes.client.configuration import Configuration
 
 from controller.lease import LEASE
@@ -24,6 +23,7 @@ from larder.contract import CATALOG_CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path
 from tests.deploy.shipped import DEPLOY, documents
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer, Json
 
 PATIENCE_SECONDS = 60.0
@@ -161,19 +161,6 @@ class RunningController:
             self.lines.put(json.loads(line))
 
 
-def kubeconfig_of(cluster: FakeCluster, path: Path) -> Path:
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": cluster.server.host}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "c",
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
 StartController = Callable[..., RunningController]
 
 
@@ -181,7 +168,8 @@ StartController = Callable[..., RunningController]
 def start_controller(cluster: FakeCluster, tmp_path: Path) -> Iterator[StartController]:
     """Start the controller on a free port; it is stopped after the test."""
     started: list[RunningController] = []
-    kubeconfig = kubeconfig_of(cluster, tmp_path / "kubeconfig")
+    to = {"server": cluster.server.host}
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", to)
 
     def start(*flags: str) -> RunningController:
         address = ("--host", "127.0.0.1", "--port", "0")

@@ -15,9 +15,9 @@ from tests.controller.conftest import (
     FakeCluster,
     StartController,
     claims_path,
-    kubeconfig_of,
     until,
 )
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import dropping, refusing
 
 HUB = "name: hub, storageUri: hf://acme/a, revision: main, namespaces: [chat, search]"
@@ -239,7 +239,8 @@ def test_wrong_use_ends_with_one_sentence(flags: list[str], sentence: str) -> No
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence(cluster: FakeCluster, tmp_path: Path) -> None:
-    kubeconfig = kubeconfig_of(cluster, tmp_path / "kubeconfig")
+    to = {"server": cluster.server.host}
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", to)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = ["--host", "127.0.0.1", "--port", str(taken.getsockname()[1])]
         command = [sys.executable, "-m", "controller", "--kubeconfig", str(kubeconfig), *place]

@@ -24,6 +24,7 @@ from larder.node_report import COMPONENT, DATA_KEY, ModelReport, NodeReport, con
 from larder.status import ModelState
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer
 from webhook.certificates import CONFIGURATION, SECRET, SERVICE
 from webhook.cluster import Cluster, cluster_client
@@ -59,15 +60,7 @@ def admin(server: ApiServer) -> Iterator[KubeClient]:
 
 @pytest.fixture
 def kubeconfig(server: ApiServer, tmp_path: Path) -> Path:
-    path = tmp_path / "kubeconfig"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server.host}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    path.write_text(json.dumps(config))
-    return path
+    return write_kubeconfig(tmp_path / "kubeconfig", {"server": server.host})
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from cli.__main__ import app
 from larder.contract import INITIALIZER_COMMAND, SYSTEM_NAMESPACE
 from larder.node_report import ModelReport
 from larder.status import ModelState
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.fuzz.odd_reviews import OddReviews
 from tests.runtime.kube.api_server import ApiServer, dropping, hanging, refusing
 from tests.webhook.explain_cluster import (
@@ -65,14 +66,7 @@ def cluster(server: ApiServer) -> Iterator[ExplainCluster]:
 @pytest.fixture
 def larder(server: ApiServer, tmp_path: Path) -> Callable[..., str]:
     """What the command line says."""
-    kubeconfig = tmp_path / "kubeconfig"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server.host}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    kubeconfig.write_text(json.dumps(config))
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", {"server": server.host})
 
     def run(*arguments: object, stdin: str = "") -> str:
         words = [str(a) for a in ("explain", *arguments)]
@@ -476,14 +470,8 @@ class Http:
 
 @pytest.fixture
 def http(cluster: ExplainCluster, start_webhook: Any, tmp_path: Path) -> Iterator[Http]:
-    kubeconfig = tmp_path / "config"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": cluster.server.host}}],
-        "users": [{"name": "u", "user": {"token": OURS}}],
-    }
-    kubeconfig.write_text(json.dumps(config))
+    to = {"server": cluster.server.host}
+    kubeconfig = write_kubeconfig(tmp_path / "config", to, OURS)
     webhook = start_webhook("--kubeconfig", str(kubeconfig), "--log-level", "debug")
     webhook.wait_first_for("catalog loaded")
     webhook.wait_first_for("namespaces known")

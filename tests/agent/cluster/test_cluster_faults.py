@@ -25,6 +25,7 @@ from larder.layout import Key
 from larder.node_report import DATA_KEY, ModelReport, NodeReport, parse_node_report
 from runtime.kube.client import KubeClient
 from runtime.kube.paths import collection_path, object_path
+from tests.fakes.kubeconfig import write_kubeconfig
 from tests.runtime.kube.api_server import ApiServer, refusing
 
 NODE = "gpu-7"
@@ -57,14 +58,7 @@ class Stage:
         )
         node = {"metadata": {"name": NODE, "labels": {"gpu": "h100"}}}
         admin.create(collection_path("v1", "nodes"), node)
-        self.kubeconfig = directory / "kubeconfig"
-        config = {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": server.host}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        self.kubeconfig.write_text(json.dumps(config))
+        self.kubeconfig = write_kubeconfig(directory / "kubeconfig", {"server": server.host})
 
     def command(self, node: str = NODE) -> list[str]:
         command = [sys.executable, "-m", "agent", "--kubeconfig", str(self.kubeconfig)]
