@@ -87,7 +87,7 @@ def _slot(
     elif is_filling:
         done, total = status.bytes_done, status.bytes_total
     else:
-        done, total = 0, listing.size_bytes if listing else 0
+        done, total = 0, listing.known_bytes if listing else 0
     uri = manifest.storage_uri if manifest else listing.storage_uri if listing else listed_uri
     return Slot(
         key=key,

@@ -104,13 +104,13 @@ def _show(out: Console, listing: RootListing) -> None:
 
 
 def _row(slot: Slot) -> tuple[str | Text, ...]:
-    rate, eta = slot.rate_bytes_per_second, slot.eta_seconds
+    rate, eta, done = slot.rate_bytes_per_second, slot.eta_seconds, slot.done_percent
     return (
         slot.name or "",
         slot.key,
         styled(slot.state, _STYLES.get(ModelState(slot.state), "")),
         in_bytes(slot.bytes_total or None),
-        "" if slot.done_percent is None else f"{slot.done_percent} %",
+        in_bytes(slot.bytes_done or None) if done is None else f"{done} %",
         f"{in_bytes(rate)}/s" if rate else "",
         "" if eta is None else f"{eta // _SECONDS}m{eta % _SECONDS:02d}s",
         (slot.revision or "")[:_SHOWN_REVISION],

@@ -9,10 +9,10 @@ other versions. Unknown keys are ignored, missing optional ones have the default
 
 `sequence` grows with every write that a living fill makes: pods compare it on their own clocks and
 never look at timestamps. `reason` says why a model is Failed, or what a Queued one waits for:
-`ConcurrencyLimit`, other fills (the catalog's `fills.maxConcurrent`). `etaSeconds` is null when
-nobody can say. Nothing in it names a host, a token, another model or another tenant.
-`unlistedSince` (unix seconds) is for the agent itself: it must survive a restart, so it stands
-beside the model.
+`ConcurrencyLimit`, other fills (the catalog's `fills.maxConcurrent`). `bytesTotal` is 0 and
+`etaSeconds` null when nobody can say. Nothing in it names a host, a token, another model or another
+tenant. `unlistedSince` (unix seconds) is for the agent itself: it must survive a restart, so it
+stands beside the model.
 """
 
 import json

@@ -2,14 +2,16 @@
 
 Every write of a fill that moved carries a larger `sequence`: waiting pods take a sequence that
 stands still for a stalled fill, so a write without progress must keep it. A queued model moves
-with the fills it waits for, and its ETA is the time that those and its own bytes take.
+with the fills it waits for, and its ETA is the time that those and its own bytes take at most.
+Nobody can say how large a model will be that comes of an archive: while it is filled, it has
+neither total nor ETA.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.planning.plan import DeferReason, Observation, Plan
-from agent.planning.values import FillProgress, SlotFacts
+from agent.planning.values import FillProgress, Listing, SlotFacts
 from agent.planning.wishes import Wishes
 from larder.contract import FillFailure
 from larder.layout import Key
@@ -54,7 +56,7 @@ def _queue(seen: Observation, plan: Plan) -> Mapping[Key, SlotStatus]:
             eta = -(-ahead // rate) if is_known else None
             queue[deferred.key] = SlotStatus(
                 ModelState.QUEUED,
-                bytes_total=deferred.size_bytes,
+                bytes_total=deferred.size_bytes if _is_measured(deferred.key, seen) else 0,
                 eta_seconds=eta,
                 reason=deferred.reason,
             )
@@ -74,7 +76,7 @@ def _status(
     if slot.has_content:
         now = _settled(slot)
     elif fill is not None:
-        now = _filling(fill)
+        now = _filling(fill, is_measured=_is_measured(key, seen))
     elif key not in wishes.wanted:
         now = SlotStatus(ModelState.ABSENT)
     elif key in failed:
@@ -104,21 +106,32 @@ def _settled(slot: SlotFacts) -> SlotStatus:
     )
 
 
-def _filling(fill: FillProgress) -> SlotStatus:
+def _filling(fill: FillProgress, *, is_measured: bool) -> SlotStatus:
     left = max(0, fill.bytes_total - fill.bytes_done)
     rate = fill.rate_bytes_per_second
     return SlotStatus(
         fill.state,
         bytes_done=fill.bytes_done,
-        bytes_total=fill.bytes_total,
+        bytes_total=fill.bytes_total if is_measured else 0,
         rate_bytes_per_second=rate,
-        eta_seconds=-(-left // rate) if rate else None,
+        eta_seconds=-(-left // rate) if rate and is_measured else None,
     )
 
 
+def _is_measured(key: Key, seen: Observation) -> bool:
+    """Whether a model's size is known before it is there; its room is the most that it may take."""
+    listing = _listing(key, seen)
+    return listing is None or listing.unmeasured is None
+
+
 def _known_revision(key: Key, seen: Observation) -> str | None:
+    listing = _listing(key, seen)
+    return listing.revision if listing else None
+
+
+def _listing(key: Key, seen: Observation) -> Listing | None:
     staging = seen.inventory.staging.get(key)
-    return staging.listing.revision if staging and staging.listing else None
+    return staging.listing if staging else None
 
 
 def _next_sequence(before: SlotStatus, now: SlotStatus) -> int:

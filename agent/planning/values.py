@@ -81,8 +81,13 @@ class Listing:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files, counted by path, and what may come of an unmeasured one."""
+        """The most that it needs: bytes of all files by path, and what may come of one."""
         return sum(f.room_bytes for f in self.files)
+
+    @property
+    def known_bytes(self) -> int:
+        """What the model will have; 0 if that is not known before it is there."""
+        return 0 if self.unmeasured else self.size_bytes
 
     @property
     def unmeasured(self) -> RemoteFile | None:

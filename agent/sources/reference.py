@@ -59,10 +59,12 @@ Folder markers are no files. Objects without a byte are dropped as KServe drops 
 Azure, not in Google Cloud Storage. `allowPatterns` and `ignorePatterns` choose as KServe's do.
 
 A model whose only file is an archive ({archives}) is unpacked, and its entry says with `maxSize`
-how much it may hold: so much room is reserved besides its own. An archive is refused as a whole for
-a link, a device, a file with holes, a name that leads out or comes twice, damage, more than
-{members:,} members, or for growing beyond `maxSize` or to {ratio} times its size. KServe takes
-links that stay inside.
+how much it may hold: so much room is reserved besides its own. What it will come to nobody knows,
+so that its fill has neither total nor ETA, and its pods wait as long as it moves and `joinTimeout`
+lets them; in the queue, all that it may hold is reckoned with. It is refused as a whole for a link,
+a device, a file with holes, a name that leads out or comes twice, damage, more than {members:,}
+members, or for growing beyond `maxSize` or to {ratio} times its size. KServe takes links that stay
+inside.
 
 ## Each source
 

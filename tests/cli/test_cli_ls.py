@@ -22,7 +22,7 @@ from cli_cases import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.planning.values import InodeUse, SlotFacts
+from agent.planning.values import InodeUse, Listing, RemoteFile, SlotFacts
 from cli.listing import state_of, usage_of
 from cli.ls import JSON_EXAMPLE
 from larder.manifest import Manifest
@@ -75,6 +75,26 @@ def test_a_fill_is_shown_with_its_progress(empty: CacheRoots) -> None:
         "tree", TREE, "Downloading", "4", "MiB", "25", "%", "2", "KiB/s", "2m05s",
         "https://h/tree.zip",
     ]  # fmt: skip
+
+
+def test_a_fill_of_an_archive_is_shown_with_what_is_done_of_nobody_knows_how_much(
+    empty: CacheRoots,
+) -> None:
+    empty.store.save_catalog(CATALOG.encode())
+    archive = RemoteFile("tree.zip", 40, unpacked_bytes=60)
+    listing = Listing("https://h/tree.zip", "sha256:c", (archive,))
+    staging = empty.path / "staging" / TREE
+    staging.mkdir(parents=True)
+    (staging / "listing.json").write_text(listing.text())
+    empty.say(TREE, SlotStatus(ModelState.QUEUED))
+    run = larder("ls", "--cache-root", empty.path, "--output", "json")
+    (waiting,) = (s for s in run.json["slots"] if s["key"] == TREE)
+    assert (waiting["bytesTotal"], waiting["donePercent"]) == (0, None)
+    filling = SlotStatus(ModelState.DOWNLOADING, bytes_done=3 * 1024**2, rate_bytes_per_second=2048)
+    empty.say(TREE, filling)
+    out = larder("ls", "--cache-root", empty.path).out
+    row = next(line for line in out.splitlines() if line.startswith("tree"))
+    assert row.split()[2:] == ["Downloading", "3", "MiB", "2", "KiB/s", "https://h/tree.zip"]
 
 
 def test_a_failed_fill_says_why(empty: CacheRoots) -> None:

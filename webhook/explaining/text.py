@@ -111,7 +111,8 @@ def _state(view: NodeView) -> str:
             return "nothing is reported of it"
         case ModelState.DOWNLOADING | ModelState.VERIFYING | ModelState.QUEUED:
             left = "" if view.eta_seconds is None else f", {view.eta_seconds} s left"
-            return f"{view.state} {in_bytes(view.bytes_done)} of {in_bytes(view.bytes_total)}{left}"
+            total = f" of {in_bytes(view.bytes_total)}" if view.bytes_total else ""
+            return f"{view.state} {in_bytes(view.bytes_done)}{total}{left}"
         case state:
             return ": ".join(filter(None, (state, view.reason, view.message)))
 

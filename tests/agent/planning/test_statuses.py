@@ -10,6 +10,7 @@ from agent.planning.values import (
     FillProgress,
     Inventory,
     Listing,
+    RemoteFile,
     SlotFacts,
     StagingFacts,
 )
@@ -125,3 +126,17 @@ def test_a_queued_model_tells_when_its_turn_will_be_over_and_moves_with_the_queu
     assert status_of(at(0, rate=0), plan).eta_seconds is None
     unlisted = Plan((), (Deferred(A, DeferReason.CONCURRENCY_LIMIT, 0),))
     assert status_of(at(0), unlisted).eta_seconds is None  # nobody knows its size yet
+
+
+def test_nobody_says_when_a_model_is_there_whose_size_is_not_known_beforehand() -> None:
+    archive = RemoteFile("m.tar", 40, unpacked_bytes=60)
+    staging = {A: StagingFacts(Listing("https://h/m.tar", "sha256:c", (archive,)))}
+    seen = replace(SEEN, inventory=Inventory(staging=staging))
+    fill = FillProgress(A, ModelState.DOWNLOADING, 100, 30, 100, rate_bytes_per_second=10)
+    filling = status_of(replace(seen, in_flight={A: fill}))
+    assert (filling.bytes_done, filling.rate_bytes_per_second) == (30, 10)
+    assert (filling.bytes_total, filling.eta_seconds) == (0, None)
+    plan = Plan((), (Deferred(A, DeferReason.CONCURRENCY_LIMIT, 100),))
+    before = {Key("b" * 16): replace(fill, key=Key("b" * 16))}
+    queued = status_of(replace(seen, in_flight=before), plan)
+    assert (queued.bytes_total, queued.eta_seconds) == (0, 17)  # at most: it is all that it may be

@@ -124,7 +124,7 @@ def test_a_listing_survives_its_file(files: dict[str, tuple[int, Any]]) -> None:
         tuple(RemoteFile(p, size, *known) for p, (size, known) in files.items()),
     )
     assert parse_listing(listing.text()) == listing
-    assert listing.size_bytes == sum(size for size, _ in files.values())
+    assert listing.size_bytes == listing.known_bytes == sum(size for size, _ in files.values())
     assert listing.unmeasured is None
 
 
@@ -148,7 +148,7 @@ def test_an_archive_s_listing_survives_its_file_with_the_room_it_needs(
     listing = Listing("https://h/m.tar", "sha256:c", (archive,))
     assert parse_listing(listing.text()) == listing
     assert listing.unmeasured == archive
-    assert listing.size_bytes == size + room
+    assert (listing.size_bytes, listing.known_bytes) == (size + room, 0)
 
 
 @pytest.mark.parametrize(
