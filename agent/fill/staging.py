@@ -15,7 +15,7 @@ from typing import Final
 from agent.planning.values import Listing, RemoteFile, parse_listing
 from agent.store import at
 from agent.store.blobs import link_blob
-from agent.store.tree import MANIFEST_MAX_BYTES, Tree, parsed, read_file, read_tree
+from agent.store.tree import Tree, parsed, read_file, read_tree
 from larder.errors import SourceDriftedError
 from larder.layout import (
     LISTING,
@@ -28,7 +28,7 @@ from larder.layout import (
 )
 from larder.manifest import Manifest
 
-LISTING_MAX_BYTES: Final = MANIFEST_MAX_BYTES  # a manifest of its files is smaller
+LISTING_MAX_BYTES: Final = 56 * 1024 * 1024  # six times as much in memory, of 400 MB
 
 
 def read_listing(staging_fd: int) -> Listing | None:
@@ -41,17 +41,17 @@ def write_listing(staging_fd: int, listing: Listing) -> None:
 
     Raises `SourceDriftedError` for one that is too large to be read again.
     """
-    text = listing.text().encode()
+    if read_listing(staging_fd) == listing:
+        return
+    text = listing.text()  # ASCII; not while another listing is in memory, for each may be large
     if len(text) > LISTING_MAX_BYTES:
         raise SourceDriftedError(
             f"the listing has {len(text)} bytes; accepted: up to {LISTING_MAX_BYTES}"
         )
-    if read_listing(staging_fd) == listing:
-        return
     at.unlink(staging_fd, MANIFEST)
     for name in (PARTS, PARTIAL, TREE):
         at.remove_tree(staging_fd, name)
-    at.write_atomically(staging_fd, LISTING, text)
+    at.write_atomically(staging_fd, LISTING, text.encode())
 
 
 class StagedTree:

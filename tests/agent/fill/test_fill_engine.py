@@ -515,3 +515,13 @@ def test_a_listing_that_is_too_large_to_be_read_again_is_refused(
     with pytest.raises(SourceDriftedError, match="accepted: up to 100"):
         desk.resolve()
     assert not (desk.staging / "listing.json").exists()
+
+
+def test_a_listing_that_is_there_is_compared_before_it_would_be_written_out(
+    desk: FillDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.resolve()
+    before = desk.staging.joinpath("listing.json").stat().st_ino
+    monkeypatch.delattr("agent.planning.values.Listing.text")  # of a large one too much to hold
+    desk.resolve()
+    assert desk.staging.joinpath("listing.json").stat().st_ino == before
