@@ -11,11 +11,10 @@ from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
-from agent.planning.values import Algorithm, Checksum, Listing
+from agent.planning.values import Algorithm, Checksum
 from agent.sources.azure import AzureStore
 from agent.sources.azure_access import AzureAccess
-from agent.sources.interface import SourceRequest
-from agent.sources.objects import ObjectSource, objects_below
+from agent.sources.objects import objects_below
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
 from demo.hub_faults import Status
@@ -26,6 +25,7 @@ from larder.errors import (
     SourceUnavailableError,
 )
 from runtime.clock import SystemClock
+from tests.agent.sources.stored import fetched, listed
 from tests.fakes.azure_server import ACCOUNT, ACCOUNT_KEY, Container
 from tests.fakes.fault_proxy import Edit, Fault, FaultProxy
 from tests.fakes.token_server import TokenServer
@@ -49,21 +49,6 @@ def opened(container: Container, url: str, prefix: str = "m", secret: Secret = K
     web = Web(Timeouts(5.0, 5.0))
     access = AzureAccess(ACCOUNT, secret, SystemClock(), web)
     return AzureStore(f"{url}/{ACCOUNT}/{container.name}", prefix, access, web)
-
-
-def listed(store: AzureStore, **patterns: tuple[str, ...]) -> Listing:
-    with closing(ObjectSource(store)) as source:
-        uri = f"https://{ACCOUNT}.blob.core.windows.net/c/m"
-        return source.list(SourceRequest(uri, **patterns))  # type: ignore[arg-type]  # patterns
-
-
-def fetched(store: AzureStore, listing: Listing) -> dict[str, bytes]:
-    contents, buffer = {}, memoryview(bytearray(1024))
-    with closing(ObjectSource(store)) as source:
-        for file in listing.files:
-            with source.fetch(listing, file) as body:
-                contents[file.path] = bytes(buffer[: body.readinto(buffer)])
-    return contents
 
 
 def test_blobs_below_the_prefix_are_the_tree_without_empty_ones(

@@ -12,15 +12,15 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from agent.planning.values import Algorithm, Checksum, Listing
+from agent.planning.values import Algorithm, Checksum
 from agent.sources.gs import KEY_FILE, GcsAccess, GcsStore
-from agent.sources.interface import SourceRequest
-from agent.sources.objects import ObjectSource, objects_below
+from agent.sources.objects import objects_below
 from agent.sources.secret import NO_SECRET, Secret
 from agent.sources.web import Timeouts, Web
 from demo.hub_faults import Headers, Status
 from larder.errors import AccessDeniedError, SourceDriftedError, SourceUnavailableError
 from runtime.clock import ManualClock
+from tests.agent.sources.stored import fetched, listed
 from tests.fakes.fault_proxy import Edit, Fault, FaultProxy
 from tests.fakes.gcs_server import GcsBucket
 from tests.fakes.kserve_download import kserve_downloads
@@ -43,20 +43,6 @@ def opened(bucket: GcsBucket, url: str, prefix: str = "m", secret: Secret = NO_S
     web = Web(Timeouts(5.0, 5.0))
     access = GcsAccess(secret, ManualClock(), web)
     return GcsStore(f"{url}/storage/v1/b/{bucket.name}", prefix, access, web)
-
-
-def listed(store: GcsStore) -> Listing:
-    with closing(ObjectSource(store)) as source:
-        return source.list(SourceRequest("gs://b/m"))
-
-
-def fetched(store: GcsStore, listing: Listing) -> dict[str, bytes]:
-    contents, buffer = {}, memoryview(bytearray(1024))
-    with closing(ObjectSource(store)) as source:
-        for file in listing.files:
-            with source.fetch(listing, file) as body:
-                contents[file.path] = bytes(buffer[: body.readinto(buffer)])
-    return contents
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from larder.errors import (
     SourceUnavailableError,
 )
 from runtime.clock import SystemClock
+from tests.agent.sources import stored
 from tests.fakes.fault_proxy import Asked, Edit, Fault, FaultProxy
 from tests.fakes.kserve_download import kserve_downloads
 from tests.fakes.s3_server import ACCESS_KEY, REGION, SECRET_KEY, Bucket
@@ -56,9 +57,7 @@ def store(access: S3Access, prefix: str = "m") -> S3Store:
 
 
 def listed(access: S3Access, prefix: str = "m", **patterns: tuple[str, ...]) -> Listing:
-    uri = f"s3://{access.bucket}/{prefix}"
-    with closing(ObjectSource(store(access, prefix))) as source:
-        return source.list(SourceRequest(uri, **patterns))  # type: ignore[arg-type]  # patterns
+    return stored.listed(store(access, prefix), **patterns)
 
 
 def sizes(listing: Listing) -> dict[str, int]:
@@ -66,12 +65,7 @@ def sizes(listing: Listing) -> dict[str, int]:
 
 
 def fetched(access: S3Access, prefix: str, listing: Listing) -> dict[str, bytes]:
-    contents, buffer = {}, memoryview(bytearray(1024))
-    with closing(ObjectSource(store(access, prefix))) as source:
-        for file in listing.files:
-            with source.fetch(listing, file) as body:
-                contents[file.path] = bytes(buffer[: body.readinto(buffer)])
-    return contents
+    return stored.fetched(store(access, prefix), listing)
 
 
 # --- the tree -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.agent.sources.contract.remotes import (
     Server,
     WebServer,
 )
-from tests.fakes.azure_server import ACCOUNT, Container
+from tests.fakes.azure_server import Container
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.file_server import FileServer
 from tests.fakes.gcs_server import GcsBucket
@@ -45,26 +45,25 @@ def web_server() -> Iterator[Server]:
 @pytest.fixture
 def moto_server(moto_url: str, bucket_name: str) -> Iterator[Server]:
     with closing(Bucket(moto_url, bucket_name)) as bucket:
-        yield S3Server(bucket, f"s3://{bucket_name}/pub/m")
+        yield S3Server(bucket)
 
 
 @pytest.fixture
 def versitygw_server(versitygw_url: str, bucket_name: str) -> Iterator[Server]:
     with closing(Bucket(versitygw_url, bucket_name)) as bucket:
-        yield S3Server(bucket, f"s3://{bucket_name}/pub/m")
+        yield S3Server(bucket)
 
 
 @pytest.fixture
 def fake_gcs_server(fake_gcs_url: str, bucket_name: str) -> Iterator[Server]:
     with closing(GcsBucket(fake_gcs_url, bucket_name)) as bucket:
-        yield GcsServer(bucket, f"gs://{bucket_name}/pub/m")
+        yield GcsServer(bucket)
 
 
 @pytest.fixture
 def azurite_server(azurite_url: str, bucket_name: str) -> Iterator[Server]:
-    uri = f"https://{ACCOUNT}.blob.core.windows.net/{bucket_name}/pub/m"
     with closing(Container(azurite_url, bucket_name, "container")) as container:
-        yield AzureServer(container, uri)
+        yield AzureServer(container)
 
 
 @pytest.fixture(params=SERVERS)

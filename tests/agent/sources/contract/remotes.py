@@ -4,10 +4,10 @@ A `Remote` puts files on its server, and gives sources that reach it through the
 between sources is said here once: which requests list and which fetch, and what each can know.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from agent.planning.values import Listing
 from agent.sources.interface import Source, SourceRequest
@@ -27,43 +27,45 @@ BIG = "model.bin"
 CONTENT = bytes(range(256)) * 1200  # 307,200 bytes: several reads, no two alike nearby
 
 
-class Server(Protocol):
+class Server(ABC):
     """A server of one kind, and what a source needs to know of it."""
 
-    @property
-    def url(self) -> str: ...
-
     storage_uri: str
-    revision: str | None
-    takes_trees: bool
-    path: str
+    secret = NO_SECRET
+    """What opens it."""
+    revision: str | None = None
+    takes_trees = True
+    path = ""
     """What follows its origin in an endpoint."""
-    signs_ranges: bool
+    signs_ranges = False
     """Whether a request whose Range was taken away is refused; it then needs no secret."""
 
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
     def put(self, files: Mapping[str, bytes]) -> None:
         """Have these files and no others."""
 
-    def secret(self, url: str) -> Secret:
-        """What opens it."""
-
+    @abstractmethod
     def lists(self, asked: Asked) -> bool:
         """Whether a request is for the listing."""
 
     def fetches(self, asked: Asked) -> bool:
         """Whether a request is for a file's bytes."""
+        return not self.lists(asked)
 
 
-@dataclass
-class HubServer:
+class HubServer(Server):
     """The demo's hub."""
 
-    hub: Hub
-    storage_uri: str = "hf://acme/tiny"
-    revision: str | None = "main"
-    takes_trees: bool = True
-    path: str = ""
-    signs_ranges: bool = False
+    storage_uri = "hf://acme/tiny"
+    secret = Secret({HF_TOKEN: BEARER})
+    revision = "main"
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
 
     @property
     def url(self) -> str:
@@ -76,10 +78,6 @@ class HubServer:
             repo.commits = {**old.commits, **repo.commits}
         self.hub.repos["acme/tiny"] = repo
 
-    def secret(self, url: str) -> Secret:
-        del url
-        return Secret({HF_TOKEN: BEARER})
-
     def lists(self, asked: Asked) -> bool:
         return "/api/" in asked.target
 
@@ -87,16 +85,17 @@ class HubServer:
         return "/resolve/" in asked.target
 
 
-@dataclass
-class WebServer:
+class WebServer(Server):
     """A server of files."""
 
-    server: FileServer
-    storage_uri: str = f"https://models.example/pub/{BIG}"
-    revision: str | None = None
-    takes_trees: bool = False
-    path: str = ""
-    signs_ranges: bool = False
+    storage_uri = f"https://models.example/pub/{BIG}"
+    secret = Secret(
+        {HTTPS_HOST: "127.0.0.1", HTTPS_HEADERS: f'{{"Authorization": "Bearer {BEARER}"}}'}
+    )
+    takes_trees = False
+
+    def __init__(self, server: FileServer) -> None:
+        self.server = server
 
     @property
     def url(self) -> str:
@@ -105,28 +104,19 @@ class WebServer:
     def put(self, files: Mapping[str, bytes]) -> None:
         self.server.files = {f"/pub/{path}": content for path, content in files.items()}
 
-    def secret(self, url: str) -> Secret:
-        del url
-        headers = f'{{"Authorization": "Bearer {BEARER}"}}'
-        return Secret({HTTPS_HOST: "127.0.0.1", HTTPS_HEADERS: headers})
-
     def lists(self, asked: Asked) -> bool:
         return asked.headers.get("Range") == "bytes=0-0"
 
-    def fetches(self, asked: Asked) -> bool:
-        return not self.lists(asked)
 
+class StoreServer(Server):
+    """A prefix in a bucket or container; a GET that lists has a word in its query."""
 
-@dataclass
-class S3Server:
-    """A prefix in a bucket."""
+    place: str
+    listing_word: str
 
-    bucket: Bucket
-    storage_uri: str
-    revision: str | None = None
-    takes_trees: bool = True
-    path: str = ""
-    signs_ranges: bool = False
+    def __init__(self, bucket: Bucket | GcsBucket | Container) -> None:
+        self.bucket = bucket
+        self.storage_uri = f"{self.place}/{bucket.name}/pub/m"
 
     @property
     def url(self) -> str:
@@ -135,74 +125,39 @@ class S3Server:
     def put(self, files: Mapping[str, bytes]) -> None:
         self.bucket.put({f"pub/m/{path}": content for path, content in files.items()})
 
-    def secret(self, url: str) -> Secret:
-        del url
-        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-        return Secret(keys, {"s3-region": REGION})
-
     def lists(self, asked: Asked) -> bool:
-        return "list-type=2" in asked.target
+        return self.listing_word in asked.target
 
     def fetches(self, asked: Asked) -> bool:
         return asked.method == "GET" and not self.lists(asked)
 
 
-@dataclass
-class GcsServer:
-    """A prefix in a bucket that anybody may read."""
+class S3Server(StoreServer):
+    """A prefix in a bucket of S3."""
 
-    bucket: GcsBucket
-    storage_uri: str
-    revision: str | None = None
-    takes_trees: bool = True
-    path: str = ""
-    signs_ranges: bool = False
-
-    @property
-    def url(self) -> str:
-        return self.bucket.url
-
-    def put(self, files: Mapping[str, bytes]) -> None:
-        self.bucket.put({f"pub/m/{path}": content for path, content in files.items()})
-
-    def secret(self, url: str) -> Secret:
-        del url
-        return NO_SECRET
-
-    def lists(self, asked: Asked) -> bool:
-        return "maxResults" in asked.target
-
-    def fetches(self, asked: Asked) -> bool:
-        return "alt=media" in asked.target
+    place = "s3:/"
+    secret = Secret(
+        {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+        {"s3-region": REGION},
+    )
+    listing_word = "list-type=2"
 
 
-@dataclass
-class AzureServer:
+class GcsServer(StoreServer):
+    """A prefix in a bucket of Google Cloud Storage that anybody may read."""
+
+    place = "gs:/"
+    listing_word = "maxResults"
+
+
+class AzureServer(StoreServer):
     """A prefix in a container."""
 
-    container: Container
-    storage_uri: str
-    revision: str | None = None
-    takes_trees: bool = True
-    path: str = f"/{ACCOUNT}"
-    signs_ranges: bool = True
-
-    @property
-    def url(self) -> str:
-        return self.container.url
-
-    def put(self, files: Mapping[str, bytes]) -> None:
-        self.container.put({f"pub/m/{path}": content for path, content in files.items()})
-
-    def secret(self, url: str) -> Secret:
-        del url
-        return Secret({"AZURE_STORAGE_ACCESS_KEY": ACCOUNT_KEY})
-
-    def lists(self, asked: Asked) -> bool:
-        return "comp=list" in asked.target
-
-    def fetches(self, asked: Asked) -> bool:
-        return not self.lists(asked)
+    place = f"https://{ACCOUNT}.blob.core.windows.net"
+    path = f"/{ACCOUNT}"
+    signs_ranges = True
+    secret = Secret({"AZURE_STORAGE_ACCESS_KEY": ACCOUNT_KEY})
+    listing_word = "comp=list"
 
 
 @dataclass
@@ -225,7 +180,7 @@ class Remote:
         url = url or self.proxy.url
         web = Web(self.timeouts, network)
         if secret is None:
-            secret = self.server.secret(url)
+            secret = self.server.secret
         try:
             yield source_of(
                 self.server.storage_uri, Reach(url + self.server.path, secret, SystemClock(), web)

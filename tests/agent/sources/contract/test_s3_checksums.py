@@ -30,7 +30,7 @@ def bucket(versitygw_url: str, bucket_name: str) -> Iterator[Bucket]:
 @pytest.fixture
 def remote(bucket: Bucket) -> Iterator[Remote]:
     with FaultProxy(bucket.url) as proxy:
-        yield Remote(S3Server(bucket, f"s3://{bucket.name}/pub/m"), proxy)
+        yield Remote(S3Server(bucket), proxy)
 
 
 @pytest.fixture

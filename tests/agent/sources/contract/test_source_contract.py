@@ -299,7 +299,7 @@ def assert_is_a_sentence(remote: Remote, error: FillError) -> None:
     assert "://" not in said
     assert "?" not in said
     assert BEARER not in said
-    for value in remote.server.secret(remote.proxy.url).data.values():
+    for value in remote.server.secret.data.values():
         assert value == "127.0.0.1" or value not in said
 
 

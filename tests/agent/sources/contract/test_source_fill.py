@@ -37,7 +37,7 @@ def job(remote: Remote, tmp_path: Path) -> Job:
         storage_uri=remote.server.storage_uri,
         revision=remote.server.revision or "",
         endpoint=remote.proxy.url + remote.server.path,
-        secret=remote.server.secret(remote.proxy.url),
+        secret=remote.server.secret,
         pace=Pace(part_bytes=100_000),
     )
 
