@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -337,6 +338,7 @@ def test_each_node_that_speaks_of_the_model_says_its_state_and_whether_it_could_
     cluster.node("gpu-2", {"gpu": "h100"})
     cluster.node("gpu-3", {"gpu": "a10"})
     cluster.node("gpu-4", {"gpu": "h100"}, unschedulable=True)
+    cluster.node("gpu-5", {"gpu": "h100"})
     cluster.node("other", {"gpu": "h100"})
     total = 1024**3
     filling = ModelReport(
@@ -354,6 +356,7 @@ def test_each_node_that_speaks_of_the_model_says_its_state_and_whether_it_could_
     cluster.report("gpu-2", READY)
     cluster.report("gpu-3", filling)
     cluster.report("gpu-4", failed)
+    cluster.report("gpu-5", replace(filling, bytes_total=0, eta_seconds=None))
     cluster.report("gone", READY)
     cluster.node("spoken-for", {"gpu": "h100"})
     cluster.report("other", READY, speaker="spoken-for")
@@ -371,6 +374,7 @@ def test_each_node_that_speaks_of_the_model_says_its_state_and_whether_it_could_
     assert rows["gpu-3"].endswith("no: it lacks the label gpu=h100")
     assert "Failed: AccessDenied: the hub answered 401" in rows["gpu-4"]
     assert rows["gpu-4"].endswith("no: it is cordoned")
+    assert rows["gpu-5"].split()[2:] == ["Downloading", "512", "MiB", "yes"]  # of who knows what
     assert cells(run, "gone")[2:] == ["Ready", "no:", "there", "is", "no", "such", "node"]
     assert not {"other", "spoken-for"} & set(run.out.split())
 
