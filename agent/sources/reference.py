@@ -39,6 +39,9 @@ pins a model in either case.
 **Revision**: what names these very bytes. Where there is no commit, it is `sha256:` of path, size,
 ETag and version of every file. What was resolved is in the slot's manifest. Every range is asked
 for in the version that was listed; a source that has moved on is `SourceDrifted`, and listed anew.
+A model that is Ready is not asked for again: it stays what was filled, whatever happens at the
+source, and a node that fills later gets what is there then. So write a new version below a new
+prefix and name that, or pin a `digest`. Nodes whose revisions differ are told by a metric.
 
 **Resume**, **parallel**: a fetch goes on at any byte; ranges of one file are independent of one
 another. Where a server says neither ETag nor date, a file is fetched whole or not at all.
