@@ -11,6 +11,7 @@ Nothing here publishes. Killed at any instruction, the next run goes on from the
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Final
 
@@ -101,18 +102,19 @@ class _Fill:
             at.opened(staging_fd, (PARTIAL,), create=True) as partial_fd,
             closing(Parts(staging_fd)) as parts,
         ):
-            digests = self._link_known(parts)
-            self._refuse_full_disk(partial_fd, digests)
+            digests = self._link_known(parts, range(len(self._listing.files)))
+            missing = self._without_twins(digests)
+            self._refuse_full_disk(partial_fd, missing)
             throttle = Throttle(self._place.clock, self._place.wait)
             throttle.set_rate(self._place.steering().bytes_per_second)
             ground = Ground(
                 self._job, self._place, self._listing, parts, partial_fd, self._meter, throttle
             )
-            missing = [n for n in range(len(self._listing.files)) if n not in digests]
             with closing(Download(ground, missing)) as download:
                 for index, digest in download.completed():
                     self._adopt(partial_fd, index, digest)
                     digests[index] = digest
+            digests |= self._link_twins(parts, digests)
         self._meter.verifying()
         manifest = make_manifest(
             self._listing.storage_uri,
@@ -125,10 +127,11 @@ class _Fill:
         refuse_other_digest(manifest, self._job.digest)
         self._tree.complete(manifest)
 
-    def _link_known(self, parts: Parts) -> dict[int, Digest]:
-        """Link the files that are blobs already: of another model, or of an earlier run."""
+    def _link_known(self, parts: Parts, indexes: Iterable[int]) -> dict[int, Digest]:
+        """Link those files that are blobs already: of any model, or of an earlier run."""
         digests: dict[int, Digest] = {}
-        for index, file in enumerate(self._listing.files):
+        for index in indexes:
+            file = self._listing.files[index]
             last_part = max(0, file.size_bytes - 1) // self._job.pace.part_bytes
             digest = file.sha256 or parts.digest(index, last_part)
             if digest and self._tree.link(file, digest):
@@ -136,13 +139,29 @@ class _Fill:
                 self._meter.moved(file.size_bytes)
         return digests
 
-    def _refuse_full_disk(self, partial_fd: int, digests: dict[int, Digest]) -> None:
-        """Better to say it now than after hours: a fill needs what is missing."""
-        missing_bytes = 0
+    def _without_twins(self, digests: Mapping[int, Digest]) -> list[int]:
+        """The files that are to be fetched: of those with the same listed SHA-256, the first."""
+        first: dict[Digest | int, int] = {}
         for index, file in enumerate(self._listing.files):
             if index not in digests:
-                partial = at.look(partial_fd, str(index))
-                missing_bytes += max(0, file.size_bytes - (held_bytes(partial) if partial else 0))
+                first.setdefault(file.sha256 or index, index)
+        return list(first.values())
+
+    def _link_twins(self, parts: Parts, digests: Mapping[int, Digest]) -> dict[int, Digest]:
+        """Link the files that were not fetched, since their content was."""
+        twins = [n for n in range(len(self._listing.files)) if n not in digests]
+        linked = self._link_known(parts, twins)
+        if len(linked) < len(twins):
+            raise TransientError(FillFailure.STALLED, "a blob vanishes before its twin is linked")
+        return linked
+
+    def _refuse_full_disk(self, partial_fd: int, missing: Iterable[int]) -> None:
+        """Better to say it now than after hours: a fill needs what is missing."""
+        missing_bytes = 0
+        for index in missing:
+            partial = at.look(partial_fd, str(index))
+            held = held_bytes(partial) if partial else 0
+            missing_bytes += max(0, self._listing.files[index].size_bytes - held)
         disk = os.fstatvfs(partial_fd)
         available_bytes = disk.f_bavail * disk.f_frsize
         if missing_bytes > available_bytes:

@@ -287,10 +287,13 @@ def test_a_second_fill_of_a_complete_staging_fetches_nothing(
 def test_two_files_of_one_content_are_fetched_once_if_their_sha256_is_listed(
     tmp_path: Path,
 ) -> None:
-    with Hub({"acme/tiny": Repo({"a.bin": b"x" * 99, "b.bin": b"x" * 99})}) as hub:
+    files = {"a.bin": b"x" * 99, "b.bin": b"y" * 99, "c.bin": b"x" * 99}
+    with Hub({"acme/tiny": Repo(files)}) as hub:
         desk = FillDesk(tmp_path / "root", hub.url)
         desk.resolve_and_fill()
-        assert desk.content() == {"a.bin": b"x" * 99, "b.bin": b"x" * 99}
+    assert desk.content() == files
+    last = desk.events[-1]
+    assert last == Progress(ModelState.VERIFYING, 3 * 99, 3 * 99, 2 * 99, is_set_aside=True)
 
 
 def test_another_listing_throws_away_what_was_fetched_for_the_old_one(
