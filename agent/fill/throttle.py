@@ -7,7 +7,6 @@ from typing import Final
 from runtime.clock import Clock
 
 BURST_SECONDS: Final = 0.25
-_LEAST_CHUNK_BYTES: Final = 1024
 
 
 class Throttle:
@@ -27,7 +26,7 @@ class Throttle:
     def chunk_bytes(self, most: int) -> int:
         """How much to read at once, so that no pause is long."""
         rate = self._rate
-        return min(most, max(_LEAST_CHUNK_BYTES, int(rate * BURST_SECONDS))) if rate else most
+        return min(most, max(1, int(rate * BURST_SECONDS))) if rate else most
 
     def pause(self, count_bytes: int, stopped: Event) -> None:
         """Wait until so many bytes, which were just read, are within the limit."""

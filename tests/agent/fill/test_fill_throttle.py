@@ -58,5 +58,7 @@ def test_chunks_are_so_small_that_no_pause_is_long() -> None:
     limited = throttle(ManualClock())
     limited.set_rate(40_000)
     assert limited.chunk_bytes(MIB) == 10_000
+    limited.set_rate(100)  # somebody forgot the unit: slow, and no stall
+    assert limited.chunk_bytes(MIB) == 25
     limited.set_rate(1)
-    assert limited.chunk_bytes(MIB) == 1024
+    assert limited.chunk_bytes(MIB) == 1
