@@ -117,7 +117,7 @@ class Reporter:
         self._set_gauges(seen)
         if self._tell:
             now = node_report(self._node, seen, self._statuses.on_disk, self._problems)
-            self._tell(now, model_news(self._before, now, plan))
+            self._tell(now, model_news(self._before, now, plan, seen.failures))
             self._before = dict(self._statuses.on_disk)
         if faults:
             raise faults[0]

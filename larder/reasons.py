@@ -311,7 +311,8 @@ def _of_event(reason: EventReason) -> Meaning:  # noqa: C901 - one case a reason
         case EventReason.FILL_FAILED:
             return Meaning(
                 "A model could not be filled; the note has the reason.",
-                "See that reason among the failures of fills.",
+                "See that reason among the failures of fills; a source that is away is told of from"
+                " the third time in a row on.",
             )
         case EventReason.VERIFICATION_FAILED:
             return Meaning(

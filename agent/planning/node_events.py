@@ -3,6 +3,9 @@
 Events of nodes are read by more people than may read the catalog, so that a note names a model by
 its key, as the node's labels do, and gives reasons by their codes. Who may read the node's report
 finds name and sentence there.
+
+A source that is away or silent is back by itself as a rule, and asked again after seconds: that is
+told once it lasts. Whatever else fails is told at once, for somebody has to do something.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,12 +13,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.planning.plan import Evict, Plan
+from agent.planning.values import Failure
 from larder.contract import SYSTEM_NAMESPACE, EventReason, FillFailure
 from larder.layout import Key
 from larder.node_report import ModelReport, NodeReport, config_map_name
 from larder.status import ModelState, SlotStatus
 
 _ON_DISK: Final = frozenset({ModelState.READY, ModelState.QUARANTINED, ModelState.EVICTING})
+_PASSING: Final = frozenset({FillFailure.SOURCE_UNAVAILABLE, FillFailure.STALLED})
+LASTING_ATTEMPTS: Final = 3
+"""In a row they are no moment: half a minute of a source that refuses, minutes of a silent one."""
 _OF_FAILURE: Final[Mapping[str, EventReason]] = {
     FillFailure.INTEGRITY_MISMATCH: EventReason.VERIFICATION_FAILED,
     FillFailure.BUDGET_EXCEEDED: EventReason.BUDGET_EXCEEDED,
@@ -32,9 +39,13 @@ class ModelNews:
 
 
 def model_news(
-    before: Mapping[Key, SlotStatus], now: NodeReport, plan: Plan
+    before: Mapping[Key, SlotStatus],
+    now: NodeReport,
+    plan: Plan,
+    failures: Mapping[Key, Failure],
 ) -> tuple[ModelNews, ...]:
     """What happened since the slots said `before`; `plan` was executed in between."""
+    passing = {key for key, failure in failures.items() if _passes(failure)}
     evicted = {action.key: action.reason for action in plan.actions if isinstance(action, Evict)}
     on_disk = {model.key for model in now.models if model.state in _ON_DISK}
     gone = [
@@ -43,9 +54,16 @@ def model_news(
         if key in before and before[key].state in _ON_DISK and key not in on_disk
     ]
     changes = [
-        item for model in now.models for item in _changes(before.get(model.key), model, now.node)
+        item
+        for model in now.models
+        if model.state is not ModelState.FAILED or model.key not in passing
+        for item in _changes(before.get(model.key), model, now.node)
     ]
     return (*gone, *changes)
+
+
+def _passes(failure: Failure) -> bool:
+    return failure.reason in _PASSING and failure.attempts < LASTING_ATTEMPTS
 
 
 def _changes(before: SlotStatus | None, now: ModelReport, node: str) -> Iterator[ModelNews]:

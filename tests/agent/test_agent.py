@@ -803,6 +803,22 @@ def test_a_file_that_stays_wrong_is_tried_later_each_time(
         agent.clock.advance(3600)
 
 
+def test_a_source_that_is_away_is_told_in_no_event_until_it_lasts(
+    agent: Agent, hub: Hub, catalog: Path
+) -> None:
+    away = Fault(Status(503), kind="api")
+    hub.faults.append(away)
+    write_catalog(catalog, hub, "a")
+    for expected in ([], [], ["FillFailed"], ["FillFailed"] * 2):
+        agent.settle()
+        assert agent.status(key(hub, "a"))["state"] == "Failed"
+        assert agent.news == expected
+        agent.clock.advance(3600)
+    hub.faults.remove(away)
+    agent.settle()
+    assert agent.news == ["FillFailed", "FillFailed", "ModelReady"]
+
+
 def test_once_on_a_disk_that_fails_ends_without_success_and_without_a_traceback(
     agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from agent.planning.node_events import model_news
 from agent.planning.plan import Evict, EvictReason, Plan
+from agent.planning.values import Failure
 from larder.contract import FillFailure
 from larder.layout import Key
 from larder.node_report import ModelReport, NodeReport
@@ -30,7 +31,7 @@ def said(report: NodeReport) -> dict[Key, SlotStatus]:
 
 
 def reasons(before: NodeReport, now: NodeReport, plan: Plan) -> list[str]:
-    return [str(item.reason) for item in model_news(said(before), now, plan)]
+    return [str(item.reason) for item in model_news(said(before), now, plan, {})]
 
 
 FAILED = report(S.FAILED, "AccessDenied")
@@ -88,22 +89,47 @@ def test_failures_that_need_another_cure_have_their_own_event(
     assert reasons(report(S.QUEUED), report(S.FAILED, failure), Plan()) == [event]
 
 
+@pytest.mark.parametrize("failure", FillFailure)
+def test_a_source_that_is_away_for_a_moment_is_no_event_and_all_else_is_one_at_once(
+    failure: FillFailure,
+) -> None:
+    told = [
+        attempts
+        for attempts in range(1, 6)
+        if model_news(
+            said(report(S.DOWNLOADING)),
+            report(S.FAILED, failure),
+            Plan(),
+            {KEY: Failure(failure, SENTENCE, retry_at=9.0, attempts=attempts)},
+        )
+    ]
+    passes = failure in {FillFailure.SOURCE_UNAVAILABLE, FillFailure.STALLED}
+    assert told == ([3, 4, 5] if passes else [1, 2, 3, 4, 5])
+
+
+def test_of_a_model_that_is_there_an_old_failure_hides_nothing() -> None:
+    old = {KEY: Failure(FillFailure.STALLED, SENTENCE, retry_at=9.0)}
+    (ready,) = model_news(said(report(S.VERIFYING)), report(S.READY), Plan(), old)
+    assert ready.reason == "ModelReady"
+
+
 @pytest.mark.parametrize("state", [S.READY, S.QUARANTINED, S.FAILED])
 def test_a_note_names_no_model_and_quotes_nothing(state: S) -> None:
     now = report(state, "AccessDenied" if state is S.FAILED else None, SENTENCE)
-    (item,) = model_news(said(report(S.QUEUED)), now, Plan())
+    (item,) = model_news(said(report(S.QUEUED)), now, Plan(), {})
     assert KEY in item.note
     assert not [word for word in ("private", "acme", "hub", "hf_abc") if word in item.note]
     assert len(item.note.encode()) < 1024
 
 
 def test_a_note_says_why_and_who_says_more() -> None:
-    (failed,) = model_news(said(report(S.QUEUED)), FAILED, Plan())
+    (failed,) = model_news(said(report(S.QUEUED)), FAILED, Plan(), {})
     assert failed.note == (
         f"Model {KEY} could not be filled: AccessDenied."
         " ConfigMap larder-system/larder-node-gpu-7 says more."
     )
-    (gone,) = model_news(said(report(S.READY)), report(None), evicting(EvictReason.ROOM_NEEDED))
+    evicted = evicting(EvictReason.ROOM_NEEDED)
+    (gone,) = model_news(said(report(S.READY)), report(None), evicted, {})
     assert gone.note == f"Model {KEY} was evicted: RoomNeeded."
 
 
