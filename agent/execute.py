@@ -116,6 +116,7 @@ class Executor:
                 digest=entry.digest,
                 max_size_bytes=entry.max_size,
                 fills=seen.wishes.limits.max_concurrent,
+                xet_memory_bytes=seen.wishes.limits.xet_memory_bytes,
             )
         except FillError as error:
             self._fail(action.key, error)

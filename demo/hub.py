@@ -41,7 +41,7 @@ from demo.hub_faults import (
     Truncate,
     file_entry,
 )
-from demo.hub_protocol import Answer, Origin, Protocol, Request, read_request
+from demo.hub_protocol import Answer, Origin, Protocol, Request, XetStore, read_request
 from demo.hub_repos import Repo, repos_below
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Stall",
     "Status",
     "Truncate",
+    "XetStore",
     "file_entry",
 ]
 
@@ -105,6 +106,15 @@ class Hub:
     def url(self) -> str:
         """The hub's origin, without a trailing slash."""
         return self._protocol.url
+
+    @property
+    def xet(self) -> XetStore | None:
+        """The store that has the files' chunks, too; None: there is none."""
+        return self._protocol.xet
+
+    @xet.setter
+    def xet(self, store: XetStore | None) -> None:
+        self._protocol.xet = store
 
     @property
     def cdn_url(self) -> str:

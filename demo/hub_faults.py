@@ -14,10 +14,11 @@ from typing import ClassVar, Literal
 
 from demo.hub_repos import Entry
 
-Kind = Literal["api", "tree", "head", "get", "cdn", "other"]
-"""`api`: a model's description; `head`, `get`: of a file; `cdn`: anything at the second origin."""
+Kind = Literal["api", "tree", "head", "get", "xet", "cdn", "other"]
+"""`api`: a model's description; `head`, `get`: of a file; `xet`: the token of a store of chunks;
+`cdn`: anything at the second origin."""
 
-_ALL: frozenset[Kind] = frozenset({"api", "tree", "head", "get", "cdn", "other"})
+_ALL: frozenset[Kind] = frozenset({"api", "tree", "head", "get", "xet", "cdn", "other"})
 _BODIES: frozenset[Kind] = frozenset({"get", "cdn"})
 
 

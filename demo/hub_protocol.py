@@ -23,6 +23,7 @@ Origin = Literal["hub", "cdn"]
 
 _INFO = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?")
 _TREE = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)")
+_XET = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)/xet-read-token/(?P<revision>[^/]+)")
 _FILE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _LINK = re.compile(r"/lfs/[0-9a-f]{64}/(?P<path>.+)")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
@@ -49,6 +50,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class XetStore:
+    """Where files' chunks are, too: a URL, a token until a time, Xet hashes by SHA-256."""
+
+    url: str
+    token: str
+    expires: int
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A response: the body is `content[start:stop]`, not sent to a HEAD."""
 
@@ -67,7 +78,8 @@ def read_request(
     path = urlsplit(target).path
     kinds: list[tuple[re.Pattern[str], Kind]] = [(_LINK, "cdn")]
     if origin == "hub":
-        kinds = [(_INFO, "api"), (_TREE, "tree"), (_FILE, "head" if method == "HEAD" else "get")]
+        of_file: Kind = "head" if method == "HEAD" else "get"
+        kinds = [(_INFO, "api"), (_TREE, "tree"), (_XET, "xet"), (_FILE, of_file)]
     for pattern, kind in kinds:
         if match := pattern.fullmatch(path):
             parts = {name: unquote(text or "") for name, text in match.groupdict().items()}
@@ -107,6 +119,7 @@ class Protocol:
         self.page_entries = page_entries
         self.url = ""
         self.cdn_url = ""
+        self.xet: XetStore | None = None
         self._links: dict[str, HubFile] = {}
 
     def expire_links(self) -> None:
@@ -146,6 +159,8 @@ class Protocol:
             return _info(request, commit)
         if request.kind == "tree":
             return self._tree(request, commit, actions)
+        if request.kind == "xet":
+            return self._xet_token()
         return self._file(request, commit, actions)
 
     def _refusal(self, repo: Repo | None, request: Request) -> Answer | None:
@@ -165,7 +180,7 @@ class Protocol:
 
     def _tree(self, request: Request, commit: Commit, actions: Sequence[Action]) -> Answer:
         """One page of the listing, and where the next one is."""
-        entries = commit.tree()
+        entries = [self._with_xet_hash(entry) for entry in commit.tree()]
         for action in actions:
             if isinstance(action, Listing):
                 entries = action.edit(entries)
@@ -181,6 +196,20 @@ class Protocol:
         next_url = elsewhere[0] if elsewhere else f"{self.url}{path}?recursive=true&cursor={stop}"
         link = {"Link": f'<{next_url}>; rel="next"'}
         return replace(answer, headers={**answer.headers, **link})
+
+    def _with_xet_hash(self, entry: Entry) -> Entry:
+        """An LFS file is listed with its Xet hash, if it has one."""
+        pointer = entry.get("lfs")
+        if self.xet is None or not isinstance(pointer, dict):
+            return entry
+        return {**entry, "xetHash": self.xet.hashes.get(pointer["oid"])}
+
+    def _xet_token(self) -> Answer:
+        store = self.xet
+        if store is None:
+            return error(404, message="no such page")
+        said = {"casUrl": store.url, "accessToken": store.token, "exp": store.expires}
+        return _json(200, said)
 
     def _file(self, request: Request, commit: Commit, actions: Sequence[Action]) -> Answer:
         file = commit.files.get(request.path)

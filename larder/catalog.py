@@ -122,6 +122,8 @@ class Fills(_Part):
         Discriminator(lambda value: "(hours)" if isinstance(value, list) else "(bytes)"),
     ] = 0
     """Bytes a second, 0 = unlimited; or a list of hours."""
+    xet_memory: Bytes = 0
+    """Memory that hf-xet may take in each fill from a hub; 0 = it is not used."""
 
 
 class Network(_Part):

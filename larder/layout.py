@@ -17,6 +17,7 @@
         listing.json             what the source said is to be fetched
         parts                    digests of parts whose data is synced
         partial/<n>              the n-th file of the listing, growing
+        xet/                     empty folders that hf-xet wants to have
         tree/                    finished files, linked; becomes content/
         manifest                 of the finished tree; the last thing a fill writes
       trash/                     on its way out
@@ -66,6 +67,7 @@ PARTS: Final = "parts"
 PARTIAL: Final = "partial"
 TREE: Final = "tree"
 ARCHIVE: Final = "archive"
+XET: Final = "xet"
 ASIDE_SUFFIX: Final = ".aside"
 
 _KEY = re.compile(r"[0-9a-f]{16}")

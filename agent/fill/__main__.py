@@ -21,6 +21,7 @@ from agent.fill.job import (
     Event,
     Heard,
     Job,
+    Noted,
     Operation,
     Steering,
     event_line,
@@ -33,10 +34,11 @@ from agent.fill.unpack import fill_unmeasured
 from agent.fill.workplace import Workplace
 from agent.sources.schemes import Reach, source_of
 from agent.sources.web import Timeouts, Web
+from agent.sources.xet import Xet, XetTerms
 from agent.store import at
 from agent.store.faults import translated
 from larder.contract import FillFailure
-from larder.errors import CacheRootError, FillError, TransientError
+from larder.errors import CacheRootError, FillError, IntegrityError, TransientError
 from larder.layout import LOCK_FILE, staging_path
 from runtime.clock import SystemClock
 
@@ -119,8 +121,10 @@ def _work(job: Job, emit: Callable[[Event], None], helm: _Helm) -> None:
     with (
         closing(Web(timeouts, job.network, heard)) as web,
         _staging(job) as (root_fd, staging_fd),
+        closing(Xet(_xet_terms(job, staging_fd, emit, helm))) as xet,
     ):
-        reach = Reach(job.endpoint, job.secret, clock, web, job.fills)
+        by_xet = xet if job.xet_memory_bytes else None
+        reach = Reach(job.endpoint, job.secret, clock, web, job.fills, by_xet)
         place = Workplace(
             root_fd=root_fd,
             staging_fd=staging_fd,
@@ -139,7 +143,28 @@ def _work(job: Job, emit: Callable[[Event], None], helm: _Helm) -> None:
                 if listing and (file := listing.unmeasured):
                     fill_unmeasured(job, place, listing, file)
                 else:
-                    fill(job, place)
+                    _fill(job, place, xet)
+
+
+def _fill(job: Job, place: Workplace, xet: Xet) -> None:
+    """Fill; and again, if hf-xet may be why a file is not what was listed."""
+    while True:
+        try:
+            return fill(job, place)
+        except IntegrityError:
+            if not xet.blame():
+                raise
+
+
+def _xet_terms(job: Job, staging_fd: int, emit: Callable[[Event], None], helm: _Helm) -> XetTerms:
+    return XetTerms(
+        memory_limit_bytes=job.xet_memory_bytes,
+        home_fd=staging_fd,
+        network=job.network,
+        clock=SystemClock(),
+        may_start=lambda: not helm.steering.bytes_per_second,
+        tell=lambda fault: emit(Noted(f"hf-xet is not used any more: {fault}")),
+    )
 
 
 def _wait(seconds: float, stopped: threading.Event) -> None:

@@ -24,6 +24,7 @@ from agent.fill.job import (
     Heard,
     Job,
     Listed,
+    Noted,
     Operation,
     Progress,
     Steering,
@@ -233,17 +234,23 @@ class Child:
                     _forget_old(state.samples, now)
                 case Heard() | Listed():
                     state.moved_at = now
+                case Noted():
+                    message = self._shown(event.message)
+                    _log.warning("fill goes on another way", key=self.job.key, reason=message)
                 case Done():
                     state.outcome = event
                 case Failed():
-                    message = self.job.secret.hidden_in(event.message)[:_MESSAGE_MAX_CHARACTERS]
-                    state.outcome = replace(event, message=message)
+                    state.outcome = replace(event, message=self._shown(event.message))
                 case None:
                     pass
         if event is None:
             self.kill("its process says what is no event")
         if is_news:
             self._wake()
+
+    def _shown(self, message: str) -> str:
+        """What a child says, without secrets and no longer than it may be."""
+        return self.job.secret.hidden_in(message)[:_MESSAGE_MAX_CHARACTERS]
 
     def _close(self, exit_status: int, complaints: str) -> None:
         """Note that the process is gone."""

@@ -8,6 +8,7 @@ The open pipe means "go on", its end means "exit". Events come on standard outpu
     {"event": "listed", "revision": "0e9e39f2…", "files": 12, "bytes": 4096}
     {"event": "progress", "state": "Downloading", "bytesDone": 1, "bytesTotal": 2,
      "bytesFetched": 1, "isSetAside": true}
+    {"event": "noted", "message": "…"}
     {"event": "done"}
     {"event": "failed", "reason": "SourceUnavailable", "message": "…", "permanent": false,
      "retryAfterSeconds": null}
@@ -15,7 +16,7 @@ The open pipe means "go on", its end means "exit". Events come on standard outpu
 `heard`: the source answered while it is listed, when nothing else moves. `bytesDone` counts bytes
 of the model that are on disk and were hashed, in this run or in an earlier one; `bytesFetched` what
 came from the source in this run; `isSetAside` says that the disk counts all of the model as taken.
-`done` or `failed` is the last.
+`noted` is for the log. `done` or `failed` is the last.
 """
 
 import json
@@ -92,6 +93,7 @@ class Job:
 
     `root` is the cache root's absolute path. `digest` (`sha256:…`) is of the manifest or of the
     only file. `fills` may be under way on the node at once, and share what it may ask of a hub.
+    hf-xet may take so much memory; 0: it is not used.
     """
 
     operation: Operation
@@ -109,6 +111,7 @@ class Job:
     steering: Steering = Steering()
     network: Network = field(default_factory=Network)
     fills: int = 1
+    xet_memory_bytes: int = 0
 
     def line(self) -> bytes:
         """The job as its child reads it. Holds the secret."""
@@ -157,6 +160,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that whoever runs the node should know, in one sentence; the fill goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The operation is complete on disk."""
 
@@ -177,7 +187,7 @@ class Failed:
         return TransientError(self.reason, self.message, self.retry_after_seconds)
 
 
-Event = Heard | Listed | Progress | Done | Failed
+Event = Heard | Listed | Progress | Noted | Done | Failed
 
 
 def failed(error: FillError) -> Failed:
@@ -211,6 +221,8 @@ def _said(event: Event) -> dict[str, object]:
                 "bytesFetched": event.bytes_fetched,
                 "isSetAside": event.is_set_aside,
             }
+        case Noted():
+            return {"event": "noted", "message": event.message}
         case Done():
             return {"event": "done"}
         case Failed():
@@ -236,6 +248,8 @@ def parse_event(line: bytes) -> Event | None:
                 done, total, fetched = (int(raw[n]) for n in _COUNTS)
                 is_set_aside = bool(raw.get("isSetAside"))
                 return Progress(ModelState(raw["state"]), done, total, fetched, is_set_aside)
+            case "noted":
+                return Noted(str(raw["message"]))
             case "done":
                 return Done()
             case "failed":

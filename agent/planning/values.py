@@ -64,6 +64,7 @@ class RemoteFile:
     version: str | None = None
     key: str | None = None
     unpacked_bytes: int | None = None
+    xet_hash: str | None = field(default=None, compare=False)  # a way to the bytes, not the bytes
 
     @property
     def room_bytes(self) -> int:
@@ -107,6 +108,7 @@ class Listing:
                 "version": f.version,
                 "key": f.key,
                 "unpackedBytes": f.unpacked_bytes,
+                "xetHash": f.xet_hash,
             }
             for f in self.files
         ]
@@ -130,7 +132,7 @@ def parse_listing(text: str) -> Listing | None:
                 f["size"],
                 Digest(f["sha256"]) if f["sha256"] and is_digest(f["sha256"]) else None,
                 _checksum(f),
-                *(f.get(name) for name in (*_NEWER_TEXTS, "unpackedBytes")),
+                *(f.get(name) for name in (*_NEWER_TEXTS, "unpackedBytes", "xetHash")),
             )
             for f in raw["files"]
         )
@@ -141,7 +143,7 @@ def parse_listing(text: str) -> Listing | None:
     sizes += [f.unpacked_bytes for f in files if f.unpacked_bytes is not None]
     sizes_fit = all(type(size) is int and size >= 0 for size in sizes)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
-    names = (*Algorithm, *_NEWER_TEXTS)
+    names = (*Algorithm, *_NEWER_TEXTS, "xetHash")
     texts_fit &= all(isinstance(f.get(name), str | None) for f in raw["files"] for name in names)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None

@@ -31,6 +31,7 @@ class Limits:
     max_concurrent: int = 2
     join_timeout_seconds: int = 1800
     max_bandwidth: int | Sequence[BandwidthHours] = 0
+    xet_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def wishes_of(catalog: Catalog, node: Node, filesystem_bytes: int) -> Wishes:
             max_concurrent=defaults.fills.max_concurrent,
             join_timeout_seconds=int(defaults.join_timeout),
             max_bandwidth=defaults.fills.max_bandwidth,
+            xet_memory_bytes=defaults.fills.xet_memory,
         ),
     )
 

@@ -7,6 +7,8 @@
     web            requests over HTTP            ranges      an answer, held against the listing
     secret         KServe's Secrets              revisions   a revision where there is no commit
     tokens         what an authority lends       workload_identity   what the agent is at its cloud
+    xet            hf-xet as another way to a hub's files: xet_process is its process from outside,
+                   xet_child from inside
     archives       tar and zip, member by member
 
 A source runs in the fill's child process only.

@@ -19,7 +19,7 @@ from agent.sources.hf_politeness import Allowance, Links
 from agent.sources.hf_refusals import Asked, refusal, unavailable
 from agent.sources.interface import Body, SourceRequest
 from agent.sources.ranges import checked_body, range_headers, refuse_range
-from agent.sources.web import NO_HEADERS, Answer, Web, origin_of
+from agent.sources.web import NO_HEADERS, Answer, Origin, Web, origin_of
 from larder.errors import (
     FillError,
     ModelNotFoundError,
@@ -39,6 +39,7 @@ ENVIRONMENT: Final = {
 """What huggingface_hub reads when it is imported; for the environment of a fill's child."""
 
 _NOT_FOUND: Final = 404
+_ANSWER_MAX_BYTES: Final = 64 * 1024
 
 
 class HubSource:
@@ -107,6 +108,20 @@ class HubSource:
             self._refuse_error(answer, file, asked)
             self._links.keep(file, url, answer)
             yield answer
+
+    def ask(self, listing: Listing, about: str) -> str:
+        """What the hub's API says about a listed model, at its commit."""
+        asked = self._asked(_model_of(listing.storage_uri))
+        url = f"{self._endpoint}/api/models/{asked.repo_id}/{about}/{listing.revision}"
+        with self._web.get(url, NO_HEADERS, self._secret) as answer:
+            if error := refusal(asked, answer.status, answer.header):
+                raise error
+            return answer.text(_ANSWER_MAX_BYTES)
+
+    @property
+    def origin(self) -> Origin:
+        """Who is asked."""
+        return self._origin
 
     def close(self) -> None:
         """Close the connections to the hub."""

@@ -216,6 +216,8 @@ def cut(text: str, max_characters: int) -> str:
 
 def _remote_file(entry: RepoFile) -> RemoteFile:
     if entry.lfs is not None:  # its git object is the pointer, not the content
-        return RemoteFile(entry.path, entry.size, sha256=Digest(entry.lfs.sha256))
+        xet_hash = entry.xet_hash if is_digest(str(entry.xet_hash)) else None
+        digest = Digest(entry.lfs.sha256)
+        return RemoteFile(entry.path, entry.size, sha256=digest, xet_hash=xet_hash)
     git_blob = Checksum(Algorithm.GIT_BLOB, entry.blob_id)
     return RemoteFile(entry.path, entry.size, checksum=git_blob)

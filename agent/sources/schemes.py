@@ -18,6 +18,7 @@ from agent.sources.s3_access import s3_access, verifies_tls
 from agent.sources.secret import HF_TOKEN, HTTPS_HEADERS, HTTPS_HOST, Secret
 from agent.sources.web import Web
 from agent.sources.workload_identity import aws_keys
+from agent.sources.xet import Xet, XetSource
 from larder.contract import FillFailure
 from larder.errors import PermanentError
 from larder.storage_uri import is_tree, normalise, scheme_of
@@ -46,10 +47,12 @@ SCHEMES: Final = (
         {"sha256": "SHA-256 (LFS)", Algorithm.GIT_BLOB: "git blob id"},
         "the commit",
         (HF_TOKEN,),
-        "The hub's library resolves and lists, the engine's own GETs move the bytes; Xet is not"
-        " used. A model is listed once; a signed link serves the ranges of its file until it ends;"
-        " small files are asked for {burst} at once, then {rate:g} a second, by a node's fills."
-        " `fetchFrom` names a mirror. Tried against the demo's hub.",
+        "The hub's library resolves and lists, the engine's own GETs move the bytes; or hf-xet in a"
+        " process of its own, where the catalog gives it memory (`fills.xetMemory`) and the hub"
+        " lists a Xet hash: the bytes are compared all the same. A model is listed once; a signed"
+        " link serves the ranges of its file until it ends; small files are asked for {burst} at"
+        " once, then {rate:g} a second, by a node's fills. `fetchFrom` names a mirror. Tried"
+        " against the demo's hub; hf-xet against a store of the tests' own that it had filled.",
     ),
     Scheme(
         "s3://BUCKET/PREFIX",
@@ -107,7 +110,7 @@ SCHEMES: Final = (
 class Reach:
     """How a source is reached. `endpoint` is the catalog's, empty where a scheme has none.
 
-    `fills` of the node share what it may ask.
+    `fills` of the node share what it may ask; `xet` is there where the catalog turns it on.
     """
 
     endpoint: str
@@ -115,6 +118,7 @@ class Reach:
     clock: Clock
     web: Web
     fills: int = 1
+    xet: Xet | None = None
 
 
 def source_of(storage_uri: str, reach: Reach) -> Source:
@@ -122,7 +126,8 @@ def source_of(storage_uri: str, reach: Reach) -> Source:
     match scheme_of(storage_uri):
         case "hf":
             token = reach.secret.line(HF_TOKEN)
-            return HubSource(reach.endpoint, token, reach.clock, reach.web, reach.fills)
+            hub = HubSource(reach.endpoint, token, reach.clock, reach.web, reach.fills)
+            return XetSource(hub, reach.xet) if reach.xet else hub
         case "https" if is_tree(storage_uri):
             parts = urlsplit(normalise(storage_uri))
             container, _, prefix = parts.path.removeprefix("/").partition("/")

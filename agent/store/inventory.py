@@ -55,6 +55,7 @@ from larder.layout import (
     TOP_DIRECTORIES,
     TRASH,
     TREE,
+    XET,
     Digest,
     Key,
     is_digest,
@@ -65,7 +66,7 @@ from larder.status import parse_status
 
 FOREIGN_PREFIX: Final = "foreign-"
 STATUS_MAX_BYTES: Final = 64 * 1024
-STAGING_NAMES: Final = frozenset({LOCK_FILE, LISTING, PARTS, PARTIAL, TREE, ARCHIVE, MANIFEST})
+STAGING_NAMES: Final = frozenset({LOCK_FILE, LISTING, PARTS, PARTIAL, TREE, ARCHIVE, XET, MANIFEST})
 _SLOT_NAMES: Final = frozenset({CONTENT, MANIFEST, STATUS, INITIALIZER, QUARANTINED})
 _ROOT_NAMES: Final = frozenset(
     {LAYOUT_FILE, LOCK_FILE, CATALOG_FILE, *TOP_DIRECTORIES, "lost+found"}

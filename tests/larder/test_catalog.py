@@ -590,6 +590,11 @@ def test_bandwidth_is_bytes_or_hours() -> None:
     assert read("defaults: {fills: {maxBandwidth: 1Mi}}").defaults.fills.max_bandwidth == 2**20
 
 
+def test_hf_xet_is_off_unless_it_is_given_memory() -> None:
+    assert read("defaults: {fills: {xetMemory: 512Mi}}").defaults.fills.xet_memory == 512 * 2**20
+    assert read("defaults: {}").defaults.fills.xet_memory == 0
+
+
 def test_a_number_where_text_is_meant_is_text() -> None:
     assert (
         read(models(entry(", revision: 1234567", uri="hf://o/m"))).models[0].revision == "1234567"

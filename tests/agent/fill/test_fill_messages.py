@@ -14,6 +14,7 @@ from agent.fill.job import (
     Heard,
     Job,
     Listed,
+    Noted,
     Operation,
     Pace,
     Progress,
@@ -47,6 +48,7 @@ JOB = Job(
     10,
     Pace(part_bytes=5),
     fills=3,
+    xet_memory_bytes=7,
 )
 
 
@@ -72,6 +74,7 @@ events = st.one_of(
     st.builds(Heard),
     st.builds(Listed, st.text(), counts, counts),
     st.builds(Progress, st.sampled_from(ModelState), counts, counts, counts),
+    st.builds(Noted, st.text()),
     st.builds(Done),
     st.builds(
         Failed,

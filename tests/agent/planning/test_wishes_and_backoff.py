@@ -32,7 +32,7 @@ CATALOG = read_catalog(
     b"""
 apiVersion: larder.dev/v1alpha1
 kind: Catalog
-defaults: {joinTimeout: 2m, fills: {maxConcurrent: 3}, freeFloor: 10%}
+defaults: {joinTimeout: 2m, fills: {maxConcurrent: 3, xetMemory: 1Mi}, freeFloor: 10%}
 nodeGroups:
   - {name: gpu, nodeSelector: {matchLabels: {gpu: h100}}, budget: 500}
   - {name: big, nodeSelector: {matchLabels: {size: big}}, budget: 50%}
@@ -69,6 +69,7 @@ def test_groups_choose_models_and_the_smallest_budget_holds(
 def test_limits_and_entries_are_those_of_the_catalog() -> None:
     wishes = wishes_of(CATALOG, Node("n", {}), 1000)
     assert (wishes.limits.free_floor_bytes, wishes.limits.max_concurrent) == (100, 3)
+    assert wishes.limits.xet_memory_bytes == 2**20
     assert wishes.limits.join_timeout_seconds == 120
     (only,) = wishes.wanted.values()
     assert (only.priority, only.is_pinned) == (7, True)
@@ -138,6 +139,16 @@ def test_a_listing_that_0_1_0_wrote_is_read_and_written_back() -> None:
     assert (composed.checksum, composed.version) == (Checksum(Algorithm.CRC32C, "e3069283"), "17")
     assert (parts.sha256, parts.checksum, parts.key) == (None, None, "m/e-parts.bin")
     assert parse_listing(listing.text()) == listing
+
+
+def test_what_a_store_of_chunks_knows_a_file_by_survives_and_makes_no_other_listing() -> None:
+    file = RemoteFile("m", 1, Digest("0" * 64), xet_hash="ab" * 32)
+    listing = Listing("hf://o/m", "c" * 40, (file,))
+    again = parse_listing(listing.text())
+    assert again is not None
+    assert again.files[0].xet_hash == "ab" * 32
+    assert again == Listing("hf://o/m", "c" * 40, (RemoteFile("m", 1, Digest("0" * 64)),))
+    assert parse_listing(listing.text().replace(f'"{"ab" * 32}"', "7")) is None
 
 
 @given(st.integers(0, 2**50), st.integers(0, 2**50))

@@ -55,6 +55,28 @@ def test_a_branch_is_listed_at_its_commit_with_sizes_and_digests(
 
 
 @pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        pytest.param("ab" * 32, "ab" * 32, id="a hash"),
+        pytest.param("../" * 8, None, id="no hash"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_a_large_file_is_listed_with_what_a_store_of_chunks_knows_it_by(
+    source: HubSource, hub: Hub, said: str | None, kept: str | None
+) -> None:
+    path = "deep/er/model-2.safetensors"
+
+    def edit(entries: list[Entry]) -> list[Entry]:
+        return [{**entry, "xetHash": said} if entry["path"] == path else entry for entry in entries]
+
+    hub.faults.append(Fault(Listing(edit)))
+    hashes = {file.path: file.xet_hash for file in source.list(SourceRequest(URI)).files}
+    assert hashes.pop(path) == kept
+    assert set(hashes.values()) == {None}
+
+
+@pytest.mark.parametrize(
     ("uri", "revision"),
     [
         pytest.param(URI, None, id="nobody names a revision: main"),
