@@ -216,7 +216,7 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     assert agent.news == ["ModelReady", "ModelReady"]
 
 
-def test_a_fill_knows_how_many_share_what_its_node_may_ask_of_a_hub(
+def test_a_fill_knows_how_many_share_what_its_node_may_ask_of_a_hub_and_hf_xet_s_memory(
     agent: Agent, hub: Hub, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Job] = []
@@ -227,9 +227,10 @@ def test_a_fill_knows_how_many_share_what_its_node_may_ask_of_a_hub(
         start(job, reserved_bytes)
 
     monkeypatch.setattr(agent.fills, "start", noted)
-    write_catalog(catalog, hub, "a", defaults="{fills: {maxConcurrent: 5}}")
+    write_catalog(catalog, hub, "a", defaults="{fills: {maxConcurrent: 5, xetMemory: 1Mi}}")
     agent.settle()
     assert [job.fills for job in started] == [5, 5]  # resolve, fill
+    assert [job.xet_memory_bytes for job in started] == [2**20, 2**20]
 
 
 def test_an_idle_agent_asks_the_hub_nothing_and_writes_nothing(
