@@ -104,9 +104,8 @@ class GcsStore:
             if not answer.is_success:
                 raise self.refusal(answer, self.name)
             document = _document(answer)
-        token = document.get("nextPageToken")
         items = (self._stored(item) for item in document.get("items", ()))
-        return Page(items, token if isinstance(token, str) else None)
+        return Page(items, document.get("nextPageToken"))
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """The file: listings tell all there is."""
@@ -154,7 +153,8 @@ def _document(answer: Answer) -> Mapping[str, Any]:
         page = json.loads(answer.text(_PAGE_MAX_BYTES))
     except (ValueError, RecursionError):
         page = None
-    if not isinstance(page, dict) or not isinstance(page.get("items", []), list):
+    is_page = isinstance(page, dict) and isinstance(page.get("items", []), list)
+    if not is_page or not isinstance(page.get("nextPageToken", ""), str):
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no listing")
     return page
 

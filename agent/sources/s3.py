@@ -32,7 +32,7 @@ from agent.sources.refusals import Asked, refusal
 from agent.sources.s3_access import S3Access
 from agent.sources.web import Answer, Origin, Web, origin_of
 from agent.sources.xml_page import MAX_BYTES, read_page
-from larder.errors import AccessDeniedError, FillError, SourceDriftedError
+from larder.errors import AccessDeniedError, FillError, SourceDriftedError, SourceUnavailableError
 from larder.layout import Digest
 from runtime.clock import Clock
 
@@ -71,10 +71,14 @@ class S3Store:
             root = read_page(answer.text(MAX_BYTES), answer.origin.host)
         is_encoded = root.findtext("EncodingType") == "url"
         is_last = root.findtext("IsTruncated") != "true"
-        return Page(
-            (self._stored(element, is_encoded=is_encoded) for element in root.iter("Contents")),
-            None if is_last else root.findtext("NextContinuationToken"),
-        )
+        next_page = None if is_last else root.findtext("NextContinuationToken")
+        if not is_last and not next_page:  # a store that knows only the protocol's first version
+            raise SourceUnavailableError(
+                f"{answer.origin.host} does not say how its listing goes on; accepted: a store"
+                " that knows ListObjectsV2"
+            )
+        stored = (self._stored(e, is_encoded=is_encoded) for e in root.iter("Contents"))
+        return Page(stored, next_page)
 
     def described(self, file: RemoteFile, key: str) -> RemoteFile:
         """A file with the first digest of it that the store knows."""

@@ -118,6 +118,7 @@ def test_another_generation_is_a_drift_even_if_it_is_given(
         (lambda _: b"[]", "no listing"),
         (lambda _: b'{"items": {}}', "no listing"),
         (lambda _: b"[" * 200_000, "no listing"),
+        (lambda p: p.replace(b'"items"', b'"nextPageToken":7,"items"'), "no listing"),
         (lambda _: b" " * (7 << 20), "answers more than"),
         (lambda _: b'{"items": [1]}', "without size"),
         (lambda p: p.replace(b'"size":"1"', b'"size":"-1"'), "without size"),
@@ -128,7 +129,13 @@ def test_another_generation_is_a_drift_even_if_it_is_given(
         (lambda p: p.replace(b'"size"', b'"contentEncoding":"gzip","size"'), "compressed"),
     ],
     ids=[
-        *("nothing", "a list", "items that are none", "brackets in brackets"),
+        *(
+            "nothing",
+            "a list",
+            "items that are none",
+            "brackets in brackets",
+            "a page token that is none",
+        ),
         *("a page without end", "an item that is none", "a negative size"),
         *("a size beyond any disk", "no generation", "a key that leads out", "one from elsewhere"),
         "a compressed object",

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -283,6 +284,18 @@ def test_pages_without_end_are_given_up(
         with pytest.raises(SourceDriftedError, match="more than 3 pages"):
             listed(replace(access, endpoint=front.url))
     assert len(proxy.requests) == 3
+
+
+@pytest.mark.parametrize("word", [b"", b"<NextContinuationToken></NextContinuationToken>"])
+def test_a_listing_that_breaks_off_is_not_taken_for_a_whole_one(
+    bucket: Bucket, proxy: FaultProxy, access: S3Access, word: bytes
+) -> None:
+    bucket.put({"m/a": b"x"})
+    truncated = b"<IsTruncated>true</IsTruncated>" + word
+    edit = Edit(lambda p: re.sub(b"<IsTruncated>false</IsTruncated>", truncated, p))
+    proxy.faults.append(Fault(edit, is_listing))
+    with pytest.raises(SourceUnavailableError, match="not say how its listing goes on"):
+        listed(access)
 
 
 def test_an_object_of_five_tebibytes_is_listed_with_its_size(
