@@ -44,7 +44,8 @@ class AzureStore:
         with self._ask(url, PLAIN) as answer:
             if not answer.is_success:
                 raise self.refusal(answer, self.name)
-            root = read_page(answer.text(MAX_BYTES).removeprefix("\ufeff"), answer.origin.host)
+            text = answer.text(MAX_BYTES).removeprefix("\ufeff")
+            root = read_page(text, answer.origin.host, "EnumerationResults")
         blobs = (self._stored(blob) for blob in root.iter("Blob"))
         return Page(blobs, root.findtext("NextMarker"))
 

@@ -68,7 +68,7 @@ class S3Store:
         with self._ask("GET", "", query, PLAIN) as answer:
             if not answer.is_success:
                 raise self.refusal(answer, self.name)
-            root = read_page(answer.text(MAX_BYTES), answer.origin.host)
+            root = read_page(answer.text(MAX_BYTES), answer.origin.host, "ListBucketResult")
         is_encoded = root.findtext("EncodingType") == "url"
         is_last = root.findtext("IsTruncated") != "true"
         next_page = None if is_last else root.findtext("NextContinuationToken")

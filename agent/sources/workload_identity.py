@@ -78,7 +78,7 @@ def _keys_of_role(identity: Mapping[str, str], web: Web, clock: Clock) -> tuple[
     with web.post(_checked(place, "AWS_ENDPOINT_URL_STS").rstrip("/") + "/", form) as answer:
         refuse(answer, clock)
         host = answer.origin.host
-        page = read_page(answer.text(ANSWER_MAX_BYTES), host)
+        page = read_page(answer.text(ANSWER_MAX_BYTES), host, f"{form['Action']}Response")
     return _keys([page.findtext(f".//{name}") for name in _KEYS], host), USUAL_SECONDS
 
 

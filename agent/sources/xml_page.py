@@ -12,8 +12,11 @@ from larder.errors import SourceUnavailableError
 MAX_BYTES: Final = 6 * 1024 * 1024  # 1,000 objects; in memory, XML becomes 40 times as much
 
 
-def read_page(text: str, host: str) -> ET.Element:
-    """The root of a page, tags without namespaces. Raises `SourceUnavailableError`."""
+def read_page(text: str, host: str, tag: str) -> ET.Element:
+    """The root of a page, which has to be that tag; tags without namespaces.
+
+    Raises `SourceUnavailableError`.
+    """
     if "<!" in text:
         raise SourceUnavailableError(f"{host} lists with a document type or comment; refused")
     try:
@@ -22,4 +25,6 @@ def read_page(text: str, host: str) -> ET.Element:
         raise SourceUnavailableError(f"{host} answers what is no listing") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    if root.tag != tag:
+        raise SourceUnavailableError(f"{host} answers what is no listing")
     return root

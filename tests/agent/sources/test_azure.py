@@ -95,6 +95,7 @@ NAME = b"<Name>m/a</Name>"
     ("edit", "says"),
     [
         pytest.param(lambda _: b"{}", "no listing", id="no XML"),
+        pytest.param(lambda _: b"<html></html>", "no listing", id="a page of the web"),
         pytest.param(lambda _: b"<!DOCTYPE x><x/>", "document type", id="a document type"),
         pytest.param(
             lambda p: p.replace(b"Content-Length", b"Other"), "without size", id="no size"
@@ -126,13 +127,16 @@ def test_a_hostile_page_gets_one_sentence(
     assert str(refused.value).isprintable()
 
 
+ENDLESS = b"<EnumerationResults><NextMarker>t</NextMarker></EnumerationResults>"
+
+
 def test_pages_without_end_are_given_up(
     container: Container, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.sources.objects.MAX_PAGES", 3)
     proxy.faults.append(Fault(Status(200)))
     with FaultProxy(proxy.url) as front:
-        front.faults.append(Fault(Edit(lambda _: b"<X><NextMarker>t</NextMarker></X>")))
+        front.faults.append(Fault(Edit(lambda _: ENDLESS)))
         with pytest.raises(SourceDriftedError, match="more than 3 pages"):
             listed(opened(container, front.url))
 

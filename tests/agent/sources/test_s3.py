@@ -236,6 +236,7 @@ def is_listing(asked: Asked) -> bool:
         pytest.param(lambda _: b"", "no listing", id="nothing"),
         pytest.param(lambda _: b"{}", "no listing", id="no XML"),
         pytest.param(lambda _: b"\xff\xfe", "no text", id="no UTF-8"),
+        pytest.param(lambda _: b"<html></html>", "no listing", id="a page of the web"),
         pytest.param(lambda _: BOMB, "document type", id="entities"),
         pytest.param(lambda _: b"x" * (7 << 20), "answers more than", id="a page without end"),
         pytest.param(lambda p: p.replace(SIZE, b""), "without size", id="no size"),
