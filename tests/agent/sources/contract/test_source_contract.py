@@ -234,6 +234,37 @@ def test_a_body_that_is_compressed_on_the_way_is_refused(
         remote.fetched(source, listing)
 
 
+@pytest.mark.parametrize("fault", [Stall(10), Reset(10), Cut(10), Truncate(10)])
+def test_a_listing_that_does_not_come_whole_is_none(remote: Remote, fault: Action) -> None:
+    remote.timeouts = Timeouts(1.0, 1.0)
+    remote.proxy.faults.append(Fault(fault, remote.server.lists))
+    if not remote.server.takes_trees:  # what is said of a single file is in the answer's headers
+        assert listed(remote).files
+        return
+    with pytest.raises(SourceUnavailableError) as refused:
+        listed(remote)
+    assert_is_a_sentence(remote, refused.value)
+
+
+def test_a_listing_that_drips_is_endured(remote: Remote) -> None:
+    whole = listed(remote)
+    remote.proxy.faults.append(Fault(Drip(100, 0.01), remote.server.lists))
+    assert listed(remote) == whole
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_listing_that_is_redirected_elsewhere_takes_no_credentials_along(
+    remote: Remote, status: int
+) -> None:
+    with FileServer({}) as elsewhere, FaultProxy(elsewhere.url) as other:
+        location = {"Location": other.url.replace("127.0.0.1", "localhost") + "/?a=b"}
+        remote.proxy.faults.append(Fault(Status(status, headers=location), remote.server.lists))
+        with pytest.raises(SourceUnavailableError):
+            listed(remote)
+    named = {name.lower() for asked in other.requests for name in asked.headers}
+    assert not {n for n in named if n == "authorization" or n.startswith(("x-amz-", "x-ms-"))}
+
+
 # --- a source that moves on -----------------------------------------------------------------------
 
 
