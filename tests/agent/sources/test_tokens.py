@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from agent.sources.tokens import Loan, read_token
-from agent.sources.web import Timeouts, Web
+from agent.sources.web import Network, Timeouts, Web
 from larder.errors import AccessDeniedError, FillError, SourceUnavailableError
 from runtime.clock import ManualClock
+from tests.fakes.certificates import issue
+from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.token_server import TokenServer
 
 
@@ -78,6 +81,28 @@ def test_an_authority_s_wish_to_wait_is_heard(authority: TokenServer) -> None:
     with pytest.raises(SourceUnavailableError) as refused:
         token(authority)
     assert refused.value.retry_after_seconds == 9
+
+
+def test_an_authority_is_asked_by_the_catalog_s_way_out(
+    authority: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    issuer, leaf = issue(tmp_path)
+    with FaultProxy(authority.url) as proxy, FaultProxy(authority.url, leaf) as secure:
+        for url, network in (
+            ("http://127.0.0.2:9/token", Network(proxy=proxy.url)),
+            (secure.url + "/token", Network(ca_bundle=str(issuer))),
+        ):
+            web = Web(Timeouts(5.0, 5.0), network)
+            with closing(web), web.post(url, {"a": "b"}) as answer:
+                assert read_token(answer, ManualClock()) == ("sesame", 3599)
+        with (
+            closing(Web(Timeouts(5.0, 5.0))) as web,
+            pytest.raises(SourceUnavailableError, match="not trusted"),
+            web.post(secure.url + "/token", {"a": "b"}),
+        ):
+            pass
+    assert len(authority.forms) == len(proxy.requests) + len(secure.requests) == 2
 
 
 @pytest.mark.parametrize(
