@@ -156,7 +156,8 @@ def _document(answer: Answer) -> Mapping[str, Any]:
     is_page = isinstance(page, dict) and isinstance(page.get("items", []), list)
     if not is_page or not isinstance(page.get("nextPageToken", ""), str):
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no listing")
-    return page
+    listing: Mapping[str, Any] = page
+    return listing
 
 
 def _no_account() -> AccessDeniedError:

@@ -46,8 +46,9 @@ def read_token(answer: Answer, clock: Clock) -> tuple[str, float]:
     token, seconds = said.get("access_token"), said.get("expires_in")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise SourceUnavailableError(f"{answer.origin.host} answers what is no token")
-    is_said = type(seconds) is int and 0 < seconds <= _LONGEST_SECONDS
-    return token, float(seconds) if is_said else USUAL_SECONDS
+    if type(seconds) is not int or not 0 < seconds <= _LONGEST_SECONDS:
+        return token, USUAL_SECONDS
+    return token, float(seconds)
 
 
 def read_answer(answer: Answer, clock: Clock) -> Mapping[str, Any]:
