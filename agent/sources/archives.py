@@ -32,6 +32,7 @@ MAX_RATIO: Final = 200
 RATIO_FREE_BYTES: Final = 64 * 1024 * 1024
 _DIRECTORY_MAX_BYTES: Final = 8 * 1024 * 1024  # of a zip: 100,000 members
 _HEADER_MAX_BYTES: Final = 64 * 1024
+_HEADERS_MAX_BYTES: Final = 256 * 1024  # of one member
 _HEADERS_MAX: Final = 64  # of a whole tar
 _TAIL_MAX_BYTES: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
@@ -130,7 +131,7 @@ class Archive:
         limit_bytes = RATIO_FREE_BYTES + self.size_bytes * (MAX_RATIO if is_packed else 1)
         stream = _Forwards(gzip.GzipFile(fileobj=self.file) if is_packed else self.file)
         tar = tarfile.TarFile(fileobj=stream, encoding="utf-8")  # type: ignore[arg-type]  # it needs no more of a file
-        while (member := tar.next()) is not None:
+        while (member := stream.next_of(tar)) is not None:
             tar.members = []  # type: ignore[attr-defined]  # kept for a lookup that nobody makes
             path = self._path_of(member.name)
             if not member.isdir() and (not member.isreg() or member.issparse()):
@@ -184,16 +185,26 @@ class Archive:
 
 
 class _Forwards:
-    """What TarFile reads: forwards only, nothing large at once. `last` is what it read last."""
+    """What TarFile reads: forwards only, nothing large at once. `last` is what it read last.
+
+    It reads headers: one member's may be many, and a map of holes is among them.
+    """
 
     def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
         self._file = file
         self._position = 0
+        self._headers_left_bytes = _HEADERS_MAX_BYTES  # TarFile begins with the first member
         self.last = b""
+
+    def next_of(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """What the tar that reads from here has next."""
+        self._headers_left_bytes = _HEADERS_MAX_BYTES
+        return tar.next()
 
     def read(self, size: int) -> bytes:
         """Exactly so many bytes, or those that are left."""
-        if size > _HEADER_MAX_BYTES:
+        self._headers_left_bytes -= size
+        if size > _HEADER_MAX_BYTES or self._headers_left_bytes < 0:
             raise tarfile.ReadError("a header is too large")
         self.last = self._file.read(size)
         self._position += len(self.last)

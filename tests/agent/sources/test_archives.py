@@ -325,6 +325,30 @@ def test_a_header_is_not_read_without_end(kind: bytes) -> None:
     assert peak < 2_000_000
 
 
+def holes_in_a_map() -> bytes:
+    """A member of PAX with holes, whose map is read as a whole: two million of them."""
+    member = info("x")
+    sparse = {"major": "1", "minor": "0", "name": "x", "realsize": "10"}
+    member.pax_headers = {f"GNU.sparse.{name}": value for name, value in sparse.items()}
+    return tar_of(member, content=b"999999999\n" + b"0\n" * 2_000_000)
+
+
+def holes_in_headers() -> bytes:
+    """A member of GNU with holes, told of by headers that each announce another."""
+    member = bytearray(info("x", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    member[482] = 1
+    member[148:156] = b"%06o\0 " % (sum(member[:148]) + sum(member[156:512]) + 8 * 32)
+    return bytes(member) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * 8000
+
+
+@pytest.mark.parametrize("data", [holes_in_a_map(), holes_in_headers()], ids=["PAX", "GNU"])
+def test_a_map_of_holes_is_not_read_without_end(data: bytes) -> None:
+    archive = opened(data)
+    with pytest.raises(SourceDriftedError, match="damaged"):
+        list(archive.members())
+    assert archive.file.tell() < 500_000 < len(data)
+
+
 def test_headers_upon_headers_are_refused() -> None:
     headers = b"".join(
         tarfile.TarInfo.create_pax_global_header({f"key{n}": "x"}) for n in range(100)
