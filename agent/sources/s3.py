@@ -104,9 +104,7 @@ class S3Store:
     def refusal(self, answer: Answer, what: str) -> FillError:
         """The error that an answer without the bytes means."""
         asked = Asked(self._origin, what, self._access.keys is not None, self._clock)
-        is_told = answer.response.isclosed()  # an answer to HEAD has no words
-        said = None if is_told else _ERROR_CODE.search(answer.text(_ERROR_MAX_BYTES))
-        code = said[1] if said else ""
+        code = _error_code(answer)
         if code in _TOKEN_FAULTS:
             return AccessDeniedError(f"{asked.origin.host} refuses the credentials ({code})")
         return refusal(asked, answer, code)
@@ -149,6 +147,17 @@ class S3Store:
         if size_bytes is None or etag is None:
             raise SourceDriftedError(f"{self.name} lists {key[:80]!r} without size or ETag")
         return StoredObject(key, size_bytes, etag)
+
+
+def _error_code(answer: Answer) -> str:
+    """The store's word for a refusal; empty for one in other words, or in none (to a HEAD)."""
+    if answer.response.isclosed():
+        return ""
+    try:
+        said = _ERROR_CODE.search(answer.text(_ERROR_MAX_BYTES))
+    except SourceUnavailableError:  # of whoever is in between: the status tells enough
+        return ""
+    return said[1] if said else ""
 
 
 def _of_whole(answer: Answer, name: str) -> str | None:

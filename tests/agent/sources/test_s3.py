@@ -210,6 +210,15 @@ def test_a_bucket_that_is_not_there_is_a_model_not_found(access: S3Access) -> No
         listed(replace(access, bucket="no-such"))
 
 
+@pytest.mark.parametrize("words", [b"\xff" * 100, b"x" * 100_000])
+def test_a_refusal_in_other_words_than_the_store_s_is_one_by_its_status(
+    proxy: FaultProxy, access: S3Access, words: bytes
+) -> None:
+    proxy.faults.append(Fault(Edit(lambda _: words)))
+    with pytest.raises(ModelNotFoundError, match="does not have bucket"):
+        listed(replace(access, bucket="no-such-bucket"))
+
+
 def test_more_objects_than_a_model_has_are_refused(
     bucket: Bucket, access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
