@@ -262,5 +262,5 @@ def parse_event(line: bytes) -> Event | None:
                 )
             case _:
                 return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -105,6 +105,18 @@ def test_what_is_no_event_is_none(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"event": "listed", "revision": "a", "files": Infinity, "bytes": 1}',
+        b'{"event": "listed", "revision": "a", "files": NaN, "bytes": 1}',
+    ],
+)
+def test_what_python_takes_for_json_is_no_event_either(line: bytes) -> None:
+    assert parse_event(line) is None
+
+
+@pytest.mark.parametrize(
     "error",
     [
         SourceUnavailableError("away", 7.0),
