@@ -1,9 +1,12 @@
 """Flags and variables: what is accepted, and what a wrong one is told."""
 
+import gc
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from certs.serving import ServingCertificate
 from larder.contract import DecisionReason
@@ -11,7 +14,7 @@ from runtime.settings import read_settings
 from webhook.certificate_files import CertificateFiles
 from webhook.metrics import Metrics
 from webhook.mutation import VolumeMode
-from webhook.serving import BoundedHttp, ServingError, open_listener, server_config
+from webhook.serving import BoundedHttp, Server, ServingError, open_listener, server_config
 from webhook.settings import PROGRAM, Settings
 
 NEEDED = ("--catalog", "c.yaml", "--tls-cert", "t.crt", "--tls-key", "t.key")
@@ -133,6 +136,23 @@ def test_requests_are_parsed_by_httptools_on_uvloop() -> None:
     factory = config.get_loop_factory()
     assert factory
     assert factory.__module__.startswith("uvloop")
+
+
+async def test_a_thread_that_computes_gives_way_to_requests_within_a_millisecond() -> None:
+    seconds, seen = sys.getswitchinterval(), []
+
+    def ready() -> None:
+        seen.append(sys.getswitchinterval())
+        server.should_exit = True
+
+    server = Server(server_config(FastAPI(), ServingCertificate().context), ready)
+    try:
+        with open_listener("127.0.0.1", 0) as listener:
+            await server.serve(sockets=[listener])
+    finally:
+        sys.setswitchinterval(seconds)
+        gc.unfreeze()
+    assert 0 < seen[0] <= 0.001 < seconds
 
 
 def test_every_reason_has_a_metric() -> None:

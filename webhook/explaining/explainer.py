@@ -6,8 +6,8 @@
 
 Who may read the catalog sees everything. Everybody else is answered as if the catalog had only the
 entries that name the pod's namespace, and nothing is said of nodes: what others cache does not
-show. Admissions never wait for this: it runs in a thread, a few at once and within a time, and
-reads of the state only what they read.
+show. Admissions never wait for this: it runs in a thread, one at once and within a time, and reads
+of the state only what they read.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from webhook.explaining.text import show_difference, show_explanation, show_live
 from webhook.mutation import AdmissionRequest, View
 from webhook.state import State
 
-MAX_AT_ONCE: Final = 2
+MAX_AT_ONCE: Final = 1  # two would take turns with each other before an admission has its own
 WITHIN_SECONDS: Final = 10.0
 _HIDDEN: Final = (
     "entries for other namespaces, and nodes: told to who may read ConfigMap larder-catalog in"
