@@ -31,6 +31,7 @@ from larder.layout import Digest, is_digest
 from larder.manifest import listing_fault
 
 MAX_FILES: Final = 100_000
+MAX_ANSWERS: Final = 2000  # of 1,000 entries, in a hub whose pages are full
 _PAGE_MAX_BYTES: Final = 8 * 1024 * 1024
 """100,000 names, or 1,000 files with what is said of them; in memory up to 26 times as much."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -98,7 +99,14 @@ class HubApi:
         read, connect = self.web.timeouts.read_seconds, self.web.timeouts.connect_seconds
         limits = {"connect": connect, "read": read, "write": read, "pool": read}
 
+        answers_left = iter(range(MAX_ANSWERS))
+
         def before_request(request: httpx2.Request) -> None:
+            if next(answers_left, None) is None:
+                raise SourceDriftedError(
+                    f"{self.asked.host} describes {self.asked.repo_id} in more than"
+                    f" {MAX_ANSWERS} answers; it does not come to an end"
+                )
             _refuse_other_origin(hub, str(request.url))
             request.headers["Accept-Encoding"] = "identity"  # else a small page may become any size
             request.extensions = {**request.extensions, "timeout": limits}

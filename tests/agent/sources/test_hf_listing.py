@@ -371,6 +371,17 @@ def test_a_listing_without_end_is_given_up(
         paths(source)
 
 
+def test_empty_pages_without_end_are_given_up(
+    source: HubSource, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.sources.hf_api.MAX_ANSWERS", 5)
+    hub.faults.append(Fault(NextPage(f"{hub.url}/api/models/acme/tiny/tree/main?recursive=true")))
+    hub.faults.append(Fault(Listing(lambda _: [])))
+    with pytest.raises(SourceDriftedError, match="does not come to an end"):
+        paths(source)
+    assert sum(hub.counts().values()) == 6
+
+
 def test_an_empty_file_is_listed(source: HubSource, hub: Hub) -> None:
     hub.faults.append(Fault(Listing(adding(file_entry("empty")))))
     assert "empty" in paths(source)
