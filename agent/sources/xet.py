@@ -157,7 +157,7 @@ class Xet:
             "start": span.start,
             "stop": span.stop,
         }
-        body = XetBody(self._process, self._process.ask(asked), span)
+        body = XetBody(self._process, self._process.ask(asked), span.start)
         self._ranges += 1
         self._delivered.add(file.path)
         return body
