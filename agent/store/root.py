@@ -171,7 +171,8 @@ def _refuse_system_disk(path: Path, on: Path, *, allow_any_disk: bool) -> None:
     if not allow_any_disk and on.stat().st_dev in set(_system_disks()):
         raise CacheRootError(
             f"cache root {path} is on the system's own disk, which a cache could fill up;"
-            " mount a disk there, or pass --allow-any-disk"
+            " mount a disk there, or pass --allow-any-disk (in a cluster, give the DaemonSet the"
+            " variable LARDER_AGENT_ALLOW_ANY_DISK=true)"
         )
 
 

@@ -153,7 +153,10 @@ def test_a_root_is_not_made_where_its_parent_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "larder-that-nobody-made"], ids=["existing", "missing"])
 def test_the_systems_disk_is_refused_unless_allowed(name: str) -> None:
     before = sorted(Path("/").iterdir())
-    with pytest.raises(CacheRootError, match=r"is on the system's own disk, .* --allow-any-disk"):
+    sentence = (
+        r"is on the system's own disk, .* --allow-any-disk .* LARDER_AGENT_ALLOW_ANY_DISK=true"
+    )
+    with pytest.raises(CacheRootError, match=sentence):
         CacheRoot.open(
             Path("/") / name,
             allow_any_disk=False,
