@@ -12,6 +12,7 @@ import pytest
 from stocked_root import IRIS, IRIS_FILES, StockedRoot, open_root, snapshot
 
 from agent.planning.values import Disk
+from agent.settings import AgentSettings
 from agent.store import at
 from agent.store.inventory import scan
 from agent.store.root import CacheRoot
@@ -153,9 +154,8 @@ def test_a_root_is_not_made_where_its_parent_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "larder-that-nobody-made"], ids=["existing", "missing"])
 def test_the_systems_disk_is_refused_unless_allowed(name: str) -> None:
     before = sorted(Path("/").iterdir())
-    sentence = (
-        r"is on the system's own disk, .* --allow-any-disk .* LARDER_AGENT_ALLOW_ANY_DISK=true"
-    )
+    variable = f"{AgentSettings.model_config['env_prefix']}ALLOW_ANY_DISK=true"
+    sentence = f"is on the system's own disk, .* --allow-any-disk .* {variable}"
     with pytest.raises(CacheRootError, match=sentence):
         CacheRoot.open(
             Path("/") / name,
