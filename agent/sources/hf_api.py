@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.request import proxy_bypass
 
 import httpx2
 from huggingface_hub import HfApi, RepoFile, close_session, set_client_factory
@@ -21,7 +20,7 @@ from huggingface_hub.utils._paths import filter_repo_objects
 from agent.planning.values import Algorithm, Checksum, RemoteFile
 from agent.sources.hf_refusals import Asked, refusal
 from agent.sources.interface import SourceRequest
-from agent.sources.web import Origin, Web, origin_of
+from agent.sources.web import Origin, Web, origin_of, proxy_url
 from larder.errors import (
     ModelNotFoundError,
     SourceDriftedError,
@@ -115,7 +114,8 @@ class HubApi:
             event_hooks={"request": [before_request], "response": [self._check_answer]},
             follow_redirects=True,
             verify=self.web.network.tls(),
-            proxy=None if proxy_bypass(hub.netloc) else self.web.network.proxy or None,
+            proxy=proxy_url(hub, self.web.network),
+            trust_env=False,
         )
 
     def _check_answer(self, response: httpx2.Response) -> None:

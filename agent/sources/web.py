@@ -356,7 +356,7 @@ class _Proxy:
     headers: Mapping[str, str]
 
 
-def _proxy_for(origin: Origin, network: Network) -> _Proxy | None:
+def proxy_url(origin: Origin, network: Network) -> str | None:
     """The proxy for an origin: the catalog's, else the environment's; NO_PROXY holds for both.
 
     Raises `SourceUnavailableError`.
@@ -364,18 +364,28 @@ def _proxy_for(origin: Origin, network: Network) -> _Proxy | None:
     text = network.proxy or getproxies().get(origin.scheme)
     if not text or origin.host in _NODE_HOSTS or proxy_bypass(origin.netloc):
         return None
+    url = text if "://" in text else f"http://{text}"
     try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        port = parts.port or _DEFAULT_PORTS["http"]
-    except ValueError as error:
+        is_known = urlsplit(url).scheme == "http" and bool(origin_of(url))
+    except ValueError:
+        is_known = False
+    if not is_known:
         raise SourceUnavailableError(
             f"the proxy for {origin.scheme} URLs is not given as http://HOST:PORT"
-        ) from error
+        )
+    return url
+
+
+def _proxy_for(origin: Origin, network: Network) -> _Proxy | None:
+    url = proxy_url(origin, network)
+    if url is None:
+        return None
+    parts, place = urlsplit(url), origin_of(url)
     headers = {}
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
-    return _Proxy(parts.hostname or "", port, headers)
+    return _Proxy(place.host, place.port, headers)
 
 
 def unreachable(host: str, error: Exception) -> SourceUnavailableError:

@@ -417,6 +417,37 @@ def test_a_bundle_that_cannot_be_read_is_said(remote: Remote, tmp_path: Path) ->
             source.list(remote.request)
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1:99999", "http://[::1"],
+)
+def test_a_proxy_of_the_environment_that_is_none_of_ours_is_one_sentence(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with (
+        remote.source(url="http://127.0.0.2:9") as source,
+        pytest.raises(SourceUnavailableError, match="is not given as http://HOST:PORT"),
+    ):
+        source.list(remote.request)
+
+
+def test_the_environment_s_proxy_is_the_way_out_unless_it_says_otherwise(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", remote.proxy.url)
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.3")
+    with remote.source(url="http://127.0.0.2:9") as source:
+        assert remote.fetched(source, source.list(remote.request)) == CONTENT
+    asked = len(remote.proxy.requests)
+    with remote.source(url="http://127.0.0.3:9") as source, pytest.raises(SourceUnavailableError):
+        source.list(remote.request)
+    assert len(remote.proxy.requests) == asked
+
+
 def test_the_catalog_s_proxy_is_the_way_out(
     remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
