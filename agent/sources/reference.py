@@ -99,7 +99,7 @@ tests' own, not against a cloud.
 
 `network.proxy` and `network.caBundle` of the catalog hold for every source, and for the tokens that
 they ask for. Without a proxy there, `HTTP_PROXY` and `HTTPS_PROXY` of the agent say one; `NO_PROXY`
-holds for both. A proxy is `http://HOST:PORT`; others are one sentence. `caBundle` is trusted besides
+holds for both. A proxy is `http://HOST:PORT`; others are one sentence. `caBundle` is trusted beside
 the machine's own (`SSL_CERT_FILE`).
 
 A redirect to another origin (a signed link) is followed without any secret; one from https to http
