@@ -45,7 +45,7 @@ def read_access(said: str, hub: Origin) -> XetAccess:
         raw = json.loads(said)
         access = XetAccess(raw["casUrl"].rstrip("/"), str(raw["accessToken"]), int(raw["exp"]))
         scheme = origin_of(access.endpoint).scheme
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise SourceUnavailableError(f"{hub.host} names no store of chunks") from None
     if hub.scheme == "https" != scheme:
         raise SourceUnavailableError(f"{hub.host} names a store of chunks without https")

@@ -108,6 +108,8 @@ def test_a_token_is_used_until_shortly_before_it_ends(
     [
         pytest.param("", id="nothing"),
         pytest.param("[]", id="another document"),
+        pytest.param("[" * 60_000, id="brackets in brackets"),
+        pytest.param('{"casUrl": "https://c", "accessToken": "t", "exp": Infinity}', id="never"),
         pytest.param(json.dumps({"casUrl": "https://c", "exp": 1}), id="no token"),
         pytest.param(json.dumps({"casUrl": 7, "accessToken": "t", "exp": 1}), id="no URL"),
         pytest.param(json.dumps({"casUrl": "ftp://c", "accessToken": "t", "exp": 1}), id="ftp"),
