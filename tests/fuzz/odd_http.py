@@ -1,7 +1,8 @@
 """What is far from an API server's requests: bytes for a connection, made from a number alone.
 
 A conversation is a request of odd parts: a line, heads, a framing that is true to its body or not,
-and a body that is a review or not. Then its bytes may be bent, cut or said several times.
+and a body that is a review, a question, or neither. Then its bytes may be bent, cut or said several
+times.
 """
 
 import gzip
@@ -9,16 +10,21 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tests.fuzz.odd_reviews import OddReviews
+from tests.webhook.explain_cluster import ADMIN, STRANGER, TENANT
 
+ADMISSION_PATH: Final = "0123456789abcdef" * 3
+MUTATE: Final = f"/{ADMISSION_PATH}/mutate-pods".encode()
 METHODS: Final = (
     *(b"POST", b"GET", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"),
     *(b"post", b"BREW", b"", b"PRI", b"M-SEARCH", b"\xff", b"POST POST"),
 )
 PATHS: Final = (
-    *(b"/mutate-pods", b"/mutate-pods?timeout=3s", b"/validate-catalog", b"/livez", b"/metrics"),
+    *(MUTATE, MUTATE + b"?timeout=3s", f"/{ADMISSION_PATH}/validate-catalog".encode()),
+    *(b"/explain", b"/explain?x=y", b"/explain/", b"//explain", b"/livez", b"/metrics"),
+    *(b"/mutate-pods", b"/mutate-pods?timeout=3s", b"/validate-catalog"),
     *(b"/0123/mutate-pods", b"//mutate-pods", b"/mutate-pods/", b"/%2e%2e/mutate-pods", b"/x/y/z"),
     *(b"/%00/mutate-pods", b"/%ff/mutate-pods", b"/%ed%a0%80/mutate-pods", b"/%/mutate-pods"),
     *(b"/\xc3\xa9/mutate-pods", b"/../../etc/passwd", b"*", b"", b"x", b"http://evil/mutate-pods"),
@@ -42,6 +48,12 @@ HEADS: Final = (
     ),
     *(b"X-Forwarded-For: 1.2.3.4", b"Range: bytes=0-1", b"Content-Length: 0", b"Content-Length: 9"),
     *(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="),
+)
+BEARERS: Final = (
+    *[b"Authorization: Bearer " + token.encode() for token in (ADMIN, TENANT)] * 6,
+    *(b"Authorization: Bearer " + STRANGER.encode(), b"Authorization: Bearer " + b"x" * 9000),
+    *(b"Authorization: bearer  x", b"Authorization: Basic x", b"Authorization: Bearer \xff"),
+    *(b"Authorization:", b"X: y"),
 )
 LENGTHS: Final = (b"-1", b"+5", b"0x10", b"", b"1, 1", b"1e3", b"18446744073709551616", b"5;", b" ")
 CODINGS: Final = (
@@ -86,16 +98,19 @@ class OddHttp:
         """One request, or some, bent or not."""
         source = random.Random(f"{self._seed}/{number}/http")  # noqa: S311 - can be repeated
         is_plain = source.randrange(2) == 0
-        body = self._body(source, number)
+        is_question = source.randrange(3) == 0
+        body = self._body(source, number, is_question=is_question)
         head, framed, is_true = framing(source, body)
         line = b" ".join(
             (
                 b"POST" if is_plain else source.choice(METHODS),
-                b"/mutate-pods" if is_plain else source.choice(PATHS),
+                (b"/explain" if is_question else MUTATE) if is_plain else source.choice(PATHS),
                 b"HTTP/1.1" if is_plain else source.choice(VERSIONS),
             )
         )
-        odd = () if is_plain else source.choices(HEADS, k=source.randrange(4))
+        odd = [] if is_plain else source.choices(HEADS, k=source.randrange(4))
+        if is_question:
+            odd.append(source.choice(BEARERS))
         end = source.choice((*[b"\r\n"] * 8, b"\n", b"\r"))
         sent = end.join((line, b"Host: x", head, *odd, b"", b"")) + framed
         is_whole = is_plain and is_true and end == b"\r\n"
@@ -110,8 +125,11 @@ class OddHttp:
                 pass
         return Conversation(tuple(pieces(source, sent)), is_whole)
 
-    def _body(self, source: random.Random, number: int) -> bytes:
-        review = json.dumps(self._reviews.review(number)).encode()
+    def _body(self, source: random.Random, number: int, *, is_question: bool) -> bytes:
+        asked = self._reviews.review(number)
+        if is_question:
+            asked = question(source, asked)
+        review = json.dumps(asked).encode()
         deep = source.choice((b"[", b'{"a":')) * source.choice((10, 1000, 100_000))
         makers: tuple[Callable[[], bytes], ...] = (
             *[lambda: review] * 10,
@@ -126,6 +144,16 @@ class OddHttp:
             lambda: b"1" * source.choice((100, 100_000)),
         )
         return source.choice(makers)()
+
+
+def question(source: random.Random, review: Any) -> Any:
+    """What `/explain` may be asked: the pod of a review, or one of the cluster."""
+    request = review.get("request") if isinstance(review, dict) else None
+    pod = request.get("object") if isinstance(request, dict) else None
+    if not isinstance(pod, dict) or source.randrange(8) == 0:
+        return {"namespace": "chat", "pod": source.choice(("qwen", "none", "..", "x" * 300, 7))}
+    metadata = pod.get("metadata") if isinstance(pod.get("metadata"), dict) else {}
+    return {**pod, "kind": "Pod", "metadata": {**metadata, "namespace": "chat"}}
 
 
 def framing(source: random.Random, body: bytes) -> tuple[bytes, bytes, bool]:

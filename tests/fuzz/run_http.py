@@ -2,12 +2,14 @@
 
     python -m tests.fuzz.run_http --conversations 3000 [--seed N] [--only NUMBER]
 
-Each conversation has a connection of its own, and sixteen go on at once. Meanwhile others say a
-byte now and then and never come to an end. Afterwards a good review is answered as ever.
+The webhook is one of a cluster, so that `/explain` is asked, too. Each conversation has a
+connection of its own, and sixteen go on at once. Meanwhile others say a byte now and then and never
+come to an end. Afterwards a good review is answered as ever.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import random
 import re
@@ -22,37 +24,64 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from certs.authority import Material, write_material
+from larder.contract import SYSTEM_NAMESPACE
 from tests.fakes.certificates import issue
-from tests.fuzz.odd_http import Conversation, OddHttp
+from tests.fakes.kubeconfig import write_kubeconfig
+from tests.fuzz.odd_http import ADMISSION_PATH, Conversation, OddHttp
 from tests.fuzz.pod_judge import BrokenAnswerError, demand
+from tests.runtime.kube.api_server import ApiServer
 from tests.webhook.conftest import CATALOG, RECORDED, Identity, RunningWebhook
+from tests.webhook.explain_cluster import OURS, ExplainCluster, of_kserve
+from webhook.certificates import SECRET
 
 AT_ONCE: Final = 16
 DRIPPING: Final = 20
 PATIENCE_SECONDS: Final = 5.0  # as long as an API server waits at most
 QUIET_SECONDS: Final = 0.02  # then a client that was not understood hangs up
 PAUSE_SECONDS: Final = 0.5  # between two bytes of a slow client
+ENOUGH: Final = 1000  # conversations, for some of them to be questions that are answered
 MORE_MIB: Final = 64  # than at the start; the Deployment allows three times as much
-EXPECTED: Final = frozenset({100, 200, 400, 404, 405, 413})
+EXPECTED: Final = frozenset({100, 200, 400, 401, 403, 404, 405, 413, 429})
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 @contextmanager
+def cluster_of_one_pod() -> Iterator[ApiServer]:
+    """An API server with a catalog, a pod to ask about, and a known admission path."""
+    server = ApiServer()
+    cluster = ExplainCluster(server)
+    cluster.catalog(CATALOG)
+    cluster.pod(of_kserve())
+    cluster.client.close()
+    material = write_material(Material(path=ADMISSION_PATH))
+    data = {name: base64.b64encode(value).decode() for name, value in material.items()}
+    server.add("x", "secrets", metadata={"name": SECRET, "namespace": SYSTEM_NAMESPACE}, data=data)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
 def running() -> Iterator[RunningWebhook]:
-    """The webhook in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
+    """The webhook in a process of its own, and its cluster."""
+    with tempfile.TemporaryDirectory() as name, cluster_of_one_pod() as server:
         folder = Path(name)
         authority, leaf = issue(folder)
-        (folder / "catalog.yaml").write_text(CATALOG)
+        kubeconfig = write_kubeconfig(folder / "config", {"server": server.host}, OURS)
         command = [sys.executable, "-m", "webhook", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--catalog", str(folder / "catalog.yaml")]
+        command += ["--kubeconfig", str(kubeconfig)]
         command += ["--tls-cert", str(leaf), "--tls-key", str(leaf)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
         trusted = ssl.create_default_context(cafile=str(authority))
         webhook = RunningWebhook(process, Identity(leaf, leaf, trusted))
         webhook.reader.start()
         try:
-            webhook.port = webhook.wait_for("ready to serve")["port"]
+            webhook.port = webhook.wait_first_for("ready to serve")["port"]
+            for event in ("catalog loaded", "namespaces known", "admission path known"):
+                webhook.wait_first_for(event)
+            webhook.admission_path = f"/{ADMISSION_PATH}"
             yield webhook
         finally:
             webhook.stop()
@@ -63,6 +92,12 @@ def peak_mib(webhook: RunningWebhook) -> float:
     """The most memory that it ever had."""
     text = Path(f"/proc/{webhook.process.pid}/status").read_text()
     return int(text.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def explanations(webhook: RunningWebhook) -> float:
+    """How many questions it answered with one."""
+    counted = re.search(r'explains_total{outcome="explained"} (\S+)', webhook.get("/metrics")[1])
+    return float(counted[1]) if counted else 0.0
 
 
 class Clients:
@@ -154,12 +189,15 @@ def run(numbers: range, seed: int) -> str:
         review = (RECORDED / "hf-raw.after-kserve.json").read_bytes()
         status, answer = webhook.post(json.dumps(json.loads(review)).encode())
         demand(status == 200 and "patch" in answer["response"], "a good review is not answered")
+        explained = explanations(webhook)
+        demand(explained or len(numbers) < ENOUGH, "nothing was explained")
         demand(more < MORE_MIB, f"it took {more:.0f} MiB more")
     said = [line for line in webhook.lines.queue if line["level"] in {"error", "critical"}]
     demand(not said, f"an error was logged: {said[:1]}")
     answered = ", ".join(f"{status} {n}" for status, n in sorted(clients.statuses.items()))
     return (
-        f"{len(numbers)} conversations, {len(numbers) / seconds:.0f}/s, answered {answered}; the "
+        f"{len(numbers)} conversations, {len(numbers) / seconds:.0f}/s, answered {answered}, "
+        f"{explained:.0f} of them explanations; the "
         f"slowest took {1000 * clients.slowest_seconds:.0f} ms, {more:.0f} MiB more; seed {seed}"
     )
 
