@@ -1,7 +1,5 @@
 """What the webhook's tests share: a catalog, recorded reviews, certificates, the real process."""
 
-import datetime as dt
-import ipaddress
 import json
 import queue
 import signal
@@ -16,13 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from larder.catalog import read_catalog
 from larder.matching import CatalogIndex
+from tests.fakes.certificates import issue
 from webhook.mutation import AdmissionRequest, View
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,69 +83,9 @@ class Identity:
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     """A serving certificate of a CA of our own, and a client that trusts it."""
     folder = tmp_path_factory.mktemp("tls")
-    now = dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC)
-    authority_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "larder tests")])
-
-    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(authority_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
-                critical=False,
-            )
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
-        )
-
-    authority = (
-        builder(authority_name, authority_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    leaf = (
-        builder(x509.Name([]), leaf_key)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=True,
-        )
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        leaf_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    ca_text = authority.public_bytes(serialization.Encoding.PEM).decode()
-    return Identity(certificate, key, ssl.create_default_context(cadata=ca_text))
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    authority, _ = issue(folder)
+    trusted = ssl.create_default_context(cafile=str(authority))
+    return Identity(folder / "tls.crt", folder / "tls.key", trusted)
 
 
 @dataclass
