@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Protocol, Self
 
-from agent.planning.values import Algorithm, RemoteFile
+from agent.planning.values import Algorithm, Checksum, RemoteFile
 from larder.errors import IntegrityError
 from larder.layout import Digest
 
@@ -30,7 +30,7 @@ class Hashes:
         self._file = file
         self._sha256 = hashlib.sha256()
         listed = file.checksum
-        self._listed = _started(listed.algorithm, file.size_bytes) if listed else None
+        self._listed = _started(listed, file.size_bytes) if listed else None
 
     def copy(self) -> Self:
         """The same state, to go back to."""
@@ -59,13 +59,21 @@ class Hashes:
             raise IntegrityError(self._file.path, str(self._file.sha256), self.sha256)
 
 
-def _started(algorithm: Algorithm, size_bytes: int) -> Hash:
+def _started(listed: Checksum, size_bytes: int) -> Hash:
     """The hash of a file's first byte; the algorithms are the sources' choice."""
+    if listed.part_bytes:
+        return _OfParts(_of_whole(listed.algorithm, size_bytes), listed.part_bytes)
+    return _of_whole(listed.algorithm, size_bytes)
+
+
+def _of_whole(algorithm: Algorithm, size_bytes: int) -> Hash:
     match algorithm:
         case Algorithm.GIT_BLOB:
             return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
         case Algorithm.MD5:
             return hashlib.md5(usedforsecurity=False)
+        case Algorithm.SHA256:
+            return hashlib.sha256()
         case Algorithm.SHA1:
             return hashlib.sha1(usedforsecurity=False)
         case Algorithm.CRC64NVME:
@@ -74,6 +82,42 @@ def _started(algorithm: Algorithm, size_bytes: int) -> Hash:
             return _Crc("CRC32C", 8)
         case Algorithm.CRC32:
             return _Crc("CRC32", 8)
+
+
+class _OfParts:
+    """A hash over those of parts in a row, each of so many bytes, but the last one of the rest."""
+
+    def __init__(self, first: Hash, part_bytes: int) -> None:
+        self._first = first
+        self._part_bytes = part_bytes
+        self._ended, self._part = first.copy(), first.copy()
+        self._left_bytes = part_bytes
+
+    def update(self, data: memoryview, /) -> None:
+        """Take in the next bytes."""
+        while data:
+            if not self._left_bytes:
+                self._ended = self._with_part()
+                self._part, self._left_bytes = self._first.copy(), self._part_bytes
+            chunk, data = data[: self._left_bytes], data[self._left_bytes :]
+            self._part.update(chunk)
+            self._left_bytes -= len(chunk)
+
+    def hexdigest(self) -> str:
+        """What the bytes come to so far."""
+        return self._with_part().hexdigest()
+
+    def copy(self) -> Self:
+        """The same state, to go back to."""
+        other = copy(self)
+        other._ended, other._part = self._ended.copy(), self._part.copy()  # noqa: SLF001 - its own
+        return other
+
+    def _with_part(self) -> Hash:
+        """The hash over the parts so far, with the one that is under way."""
+        with_part = self._ended.copy()
+        with_part.update(memoryview(bytes.fromhex(self._part.hexdigest())))
+        return with_part
 
 
 class _Crc:

@@ -31,18 +31,28 @@ class Algorithm(StrEnum):
     GIT_BLOB = "gitSha1"
     """SHA-1 of a header with the size, and the content."""
     MD5 = "md5"
+    SHA256 = "sha256"
+    """Of parts only: that of a whole file has a place of its own."""
     SHA1 = "sha1"
     CRC64NVME = "crc64nvme"
     CRC32C = "crc32c"
     CRC32 = "crc32"
 
 
+OF_WHOLE: Final = tuple(a for a in Algorithm if a is not Algorithm.SHA256)
+
+
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a file's bytes come to, as its source says."""
+    """What a file's bytes come to, as its source says.
+
+    With `part_bytes`, it is over the checksums of the file's parts in a row, each part of so many
+    bytes, but the last one of the rest.
+    """
 
     algorithm: Algorithm
     hexdigest: str
+    part_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,8 @@ class Listing:
                 "path": f.path,
                 "size": f.size_bytes,
                 "sha256": f.sha256,
-                **dict.fromkeys(Algorithm),
-                **({f.checksum.algorithm: f.checksum.hexdigest} if f.checksum else {}),
+                **dict.fromkeys(OF_WHOLE),
+                **_checksum_said(f.checksum),
                 "etag": f.etag,
                 "version": f.version,
                 "key": f.key,
@@ -116,10 +126,29 @@ class Listing:
         return json.dumps(document) + "\n"
 
 
+def _checksum_said(checksum: Checksum | None) -> Mapping[str, Any]:
+    """A checksum in a `listing.json`; to an earlier release, one of parts is none."""
+    if checksum is None:
+        return {}
+    algorithm, hexdigest = checksum.algorithm, checksum.hexdigest
+    if checksum.part_bytes is None:
+        return {algorithm: hexdigest}
+    size = checksum.part_bytes
+    return {"ofParts": {"algorithm": algorithm, "hexdigest": hexdigest, "size": size}}
+
+
 def _checksum(raw: Mapping[str, Any]) -> Checksum | None:
     """The only one that there is of a file in a `listing.json`."""
-    said = (Checksum(algorithm, raw[algorithm]) for algorithm in Algorithm if raw.get(algorithm))
-    return next(said, None)
+    said = (Checksum(algorithm, raw[algorithm]) for algorithm in OF_WHOLE if raw.get(algorithm))
+    return next(said, None) if raw.get("ofParts") is None else _checksum_of_parts(raw["ofParts"])
+
+
+def _checksum_of_parts(raw: Mapping[str, Any]) -> Checksum:
+    """Raises also `ValueError`, for what no checksum is."""
+    algorithm, hexdigest, size = Algorithm(raw["algorithm"]), raw["hexdigest"], raw["size"]
+    if type(hexdigest) is not str or type(size) is not int or size < 1:
+        raise ValueError("parts have a size, and a checksum in hex")
+    return Checksum(algorithm, hexdigest, size)
 
 
 def parse_listing(text: str) -> Listing | None:
@@ -143,7 +172,7 @@ def parse_listing(text: str) -> Listing | None:
     sizes += [f.unpacked_bytes for f in files if f.unpacked_bytes is not None]
     sizes_fit = all(type(size) is int and size >= 0 for size in sizes)
     texts_fit = all(isinstance(f.path, str) for f in files) and isinstance(listing.revision, str)
-    names = (*Algorithm, *_NEWER_TEXTS, "xetHash")
+    names = (*OF_WHOLE, *_NEWER_TEXTS, "xetHash")
     texts_fit &= all(isinstance(f.get(name), str | None) for f in raw["files"] for name in names)
     if not sizes_fit or not texts_fit or listing_fault([f.path for f in files]):
         return None

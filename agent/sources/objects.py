@@ -205,6 +205,7 @@ def listed_size(text: str | None) -> int | None:
 
 _SIZES: Final = {
     Algorithm.MD5: 16,
+    Algorithm.SHA256: 32,
     Algorithm.SHA1: 20,
     Algorithm.CRC64NVME: 8,
     Algorithm.CRC32C: 4,

@@ -4,10 +4,20 @@ Objects are listed with ListObjectsV2 and fetched with ranged GETs on the ETag t
 proves the bytes is the first of these that is known: a SHA-256 that the store was given; a
 CRC-64/NVME, which finds every accident that an MD5 finds, and costs next to nothing where that
 costs two thirds of a fill's hashing; the ETag where it is an MD5: not of a multipart upload, nor of
-an object encrypted with a key of KMS or of the customer; the other checksums that S3 keeps. One
-over the checksums of an upload's parts (`COMPOSITE`) says nothing of the bytes in a row. All are
+an object encrypted with a key of KMS or of the customer; the other checksums that S3 keeps. All are
 told of single objects alone, so that the largest ones are asked for one by one; the first fill is
 the reference for the others.
+
+A checksum over those of an upload's parts (`COMPOSITE`) is what boto3 and the AWS CLI leave of a
+large file. It proves the bytes to whoever knows where parts begin, and a HEAD tells the size of one
+part: to ask for all would be thousands of questions a model. So it is compared where the first part
+and the last one fit no layout but that of uploaders with one size of parts: as many as such a size
+makes, and the last one of just the rest. If any were larger than the first one, the last would be
+less than that; if any were smaller, more. What could deceive, and be refused though it is right, is
+parts larger and smaller than the first one that even out to the byte: of three parts none can, and
+of more we know no uploader that makes them. With any other layout, and a store that does not tell,
+the first fill is the reference. (To take no difference for a proof would let every wrong byte
+through; GetObjectAttributes tells all sizes, and is one more permission.)
 """
 
 import re
@@ -40,12 +50,15 @@ _MD5_TAG = re.compile(r'"([0-9a-f]{32})"')
 _PARTS_TAG = re.compile(r'"[^"]*-\d+"')
 _ERROR_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 _ERROR_MAX_BYTES: Final = 64 * 1024
+_OF_PARTS = re.compile(r"(.*)-([1-9][0-9]{0,4})")
 _SHA256_BYTES: Final = 32
 _ELSEWHERE: Final = frozenset({301, 307, 400, 403})
 _NO_HEAD: Final = frozenset({403, 405, 501})
+_NO_PART: Final = _NO_HEAD | {400, 404, 416}
 _TOKEN_FAULTS: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _BEST: Final = (Algorithm.CRC64NVME,)
 _OTHERS: Final = (Algorithm.SHA1, Algorithm.CRC32C, Algorithm.CRC32)
+_COMPOSITE: Final = (Algorithm.CRC32C, Algorithm.CRC32, Algorithm.SHA1, Algorithm.SHA256)
 _WITH_CHECKSUMS: Final = {**PLAIN, "x-amz-checksum-mode": "ENABLED"}
 
 
@@ -92,7 +105,31 @@ class S3Store:
             if sha256 := hex_of(_of_whole(answer, "sha256"), _SHA256_BYTES):
                 return replace(file, sha256=Digest(sha256))
             checksum = _kept(answer, _BEST) or _md5(answer, file) or _kept(answer, _OTHERS)
-            return replace(file, checksum=checksum)
+            told = None if checksum else _told_of_parts(answer)
+        if told:
+            checksum, count = told
+            part_bytes = self._part_bytes(file, key, count)
+            checksum = replace(checksum, part_bytes=part_bytes) if part_bytes else None
+        return replace(file, checksum=checksum)
+
+    def _part_bytes(self, file: RemoteFile, key: str, count: int) -> int | None:
+        """The size of all of a file's parts, but the last one; None for any other layout."""
+        part_bytes = self._size_of_part(file, key, 1)
+        if not part_bytes or -(-file.size_bytes // part_bytes) != count:
+            return None
+        rest_bytes = file.size_bytes - (count - 1) * part_bytes
+        is_certain = count <= 2 or self._size_of_part(file, key, count) == rest_bytes  # noqa: PLR2004
+        return part_bytes if is_certain else None
+
+    def _size_of_part(self, file: RemoteFile, key: str, number: int) -> int | None:
+        """The size of one of the parts that a file was uploaded in; None if it is not told."""
+        with self._ask("HEAD", key, {"partNumber": str(number)}, PLAIN) as answer:
+            if answer.status in _NO_PART:
+                return None
+            if not answer.is_success:
+                raise self.refusal(answer, repr(file.path))
+            is_same = entity_tag(answer) == file.etag  # some tell that of the part
+            return listed_size(answer.header("Content-Length")) if is_same else None
 
     @contextmanager
     def get(self, file: RemoteFile, key: str, headers: Mapping[str, str]) -> Iterator[Answer]:
@@ -162,10 +199,24 @@ def _error_code(answer: Answer) -> str:
 
 def _of_whole(answer: Answer, name: str) -> str | None:
     """A checksum of the whole object in base64; none of its parts' checksums."""
-    kind = "COMPOSITE" if _PARTS_TAG.fullmatch(entity_tag(answer) or "") else "FULL_OBJECT"
-    if (answer.header("x-amz-checksum-type") or kind) != "FULL_OBJECT":
+    return answer.header(f"x-amz-checksum-{name}") if _kind(answer) == "FULL_OBJECT" else None
+
+
+def _kind(answer: Answer) -> str:
+    """What an object's checksum is of; stores of earlier years do not say it."""
+    in_parts = _PARTS_TAG.fullmatch(entity_tag(answer) or "")
+    return answer.header("x-amz-checksum-type") or ("COMPOSITE" if in_parts else "FULL_OBJECT")
+
+
+def _told_of_parts(answer: Answer) -> tuple[Checksum, int] | None:
+    """The checksum over those of an object's parts, and how many there are."""
+    if _kind(answer) != "COMPOSITE":
         return None
-    return answer.header(f"x-amz-checksum-{name}")
+    for algorithm in _COMPOSITE:
+        said = _OF_PARTS.fullmatch(answer.header(f"x-amz-checksum-{algorithm}") or "")
+        if said and (checksum := base64_checksum(algorithm, said[1])):
+            return checksum, int(said[2])
+    return None
 
 
 def _kept(answer: Answer, algorithms: Sequence[Algorithm]) -> Checksum | None:

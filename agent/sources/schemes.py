@@ -62,7 +62,7 @@ SCHEMES: Final = (
             Algorithm.MD5: "MD5 (the ETag of one part)",
             Algorithm.SHA1: "SHA-1",
             Algorithm.CRC32C: "CRC-32C",
-            Algorithm.CRC32: "CRC-32, each of the whole object",
+            Algorithm.CRC32: "CRC-32, each of the whole object, or over those of equal parts",
         },
         "over ETags",
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
@@ -70,11 +70,13 @@ SCHEMES: Final = (
         " `s3-useanoncredential`, `s3-usevirtualbucket` and `s3-verifyssl` have effect; `fetchFrom`"
         " and `endpoint` go before the Secret's. AWS's region of a bucket is found by itself."
         " The {described} largest objects are asked for their digest. S3 itself makes a CRC-64/NVME"
-        " of what is uploaded without a checksum. boto3 sends a CRC-32, and of a large object one"
-        " of each part: a checksum of those (`COMPOSITE`) says nothing of the bytes in a row and is"
-        " not compared, so that the first fill is the reference. With"
-        " `ExtraArgs={{'ChecksumType': 'FULL_OBJECT'}}` it sends one of the whole. Tried against"
-        " versitygw and moto, not against AWS.",
+        " of what is uploaded without a checksum. boto3 and the AWS CLI send a CRC-32, and of a"
+        " large object one of each part: a checksum over those (`COMPOSITE`) is compared where all"
+        " parts but the last have one size, as theirs have; for that, one or two parts are asked"
+        " for (HEAD with `partNumber`, which needs no other permission). Of other parts, or where"
+        " the store does not tell, the first fill is the reference;"
+        " `ExtraArgs={{'ChecksumType': 'FULL_OBJECT'}}` has boto3 send a CRC-32 of the whole. Tried"
+        " against versitygw and moto, not against AWS.",
     ),
     Scheme(
         "gs://BUCKET/PREFIX",

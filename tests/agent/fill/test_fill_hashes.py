@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.fill.hashes import Hashes
-from agent.planning.values import Algorithm, Checksum, RemoteFile
+from agent.planning.values import OF_WHOLE, Algorithm, Checksum, RemoteFile
 from larder.errors import IntegrityError
 from larder.layout import Digest
 
@@ -35,6 +35,8 @@ def expected(algorithm: Algorithm, content: bytes) -> str:
             return hashlib.sha1(blob, usedforsecurity=False).hexdigest()
         case Algorithm.MD5:
             return hashlib.md5(content, usedforsecurity=False).hexdigest()
+        case Algorithm.SHA256:
+            return hashlib.sha256(content).hexdigest()
         case Algorithm.SHA1:
             return hashlib.sha1(content, usedforsecurity=False).hexdigest()
         case Algorithm.CRC64NVME:
@@ -64,7 +66,7 @@ def hashed(file: RemoteFile, content: bytes, cut: int) -> Hashes:
     return after
 
 
-@pytest.mark.parametrize("algorithm", [None, *Algorithm])
+@pytest.mark.parametrize("algorithm", [None, *OF_WHOLE])
 @given(st.data())
 def test_the_digest_that_was_listed_is_accepted_and_no_other_byte(
     algorithm: Algorithm | None, data: st.DataObject
@@ -79,6 +81,27 @@ def test_the_digest_that_was_listed_is_accepted_and_no_other_byte(
         with pytest.raises(IntegrityError) as refused:
             hashed(file, bytes(other), cut).refuse_difference()
         assert refused.value.expected == digest
+
+
+@pytest.mark.parametrize(
+    "algorithm", [Algorithm.SHA256, Algorithm.SHA1, Algorithm.CRC32C, Algorithm.CRC32]
+)
+@given(st.data())
+def test_a_checksum_over_those_of_parts_finds_a_wrong_byte_in_any(
+    algorithm: Algorithm, data: st.DataObject
+) -> None:
+    content = data.draw(st.binary(min_size=1, max_size=600))
+    part_bytes = data.draw(st.integers(1, 700))
+    parts = [content[n : n + part_bytes] for n in range(0, len(content), part_bytes)]
+    of_parts = b"".join(bytes.fromhex(expected(algorithm, part)) for part in parts)
+    checksum = Checksum(algorithm, expected(algorithm, of_parts), part_bytes)
+    file = RemoteFile("m", len(content), checksum=checksum)
+    cut, wrong = (data.draw(st.integers(0, len(content) - 1)) for _ in "ab")
+    hashed(file, content, cut).refuse_difference()
+    other = bytearray(content)
+    other[wrong] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(IntegrityError):
+        hashed(file, bytes(other), cut).refuse_difference()
 
 
 @pytest.mark.parametrize(

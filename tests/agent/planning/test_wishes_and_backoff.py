@@ -1,5 +1,6 @@
 """What a node reads in the catalog, and when it tries again."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.planning.backoff import next_failure
 from agent.planning.values import (
+    OF_WHOLE,
     Algorithm,
     Checksum,
     Failure,
@@ -112,7 +114,11 @@ names = st.text("abc-_é 0", min_size=1, max_size=20).filter(lambda t: t not in 
 
 known = st.one_of(
     st.tuples(digests),
-    st.tuples(st.none(), st.builds(Checksum, st.sampled_from(Algorithm), digests)),
+    st.tuples(st.none(), st.builds(Checksum, st.sampled_from(OF_WHOLE), digests)),
+    st.tuples(
+        st.none(),
+        st.builds(Checksum, st.sampled_from(Algorithm), digests, st.integers(1, 2**50)),
+    ),
     st.just(()),
 )
 
@@ -139,6 +145,12 @@ def test_a_listing_that_0_1_0_wrote_is_read_and_written_back() -> None:
     assert (composed.checksum, composed.version) == (Checksum(Algorithm.CRC32C, "e3069283"), "17")
     assert (parts.sha256, parts.checksum, parts.key) == (None, None, "m/e-parts.bin")
     assert parse_listing(listing.text()) == listing
+
+
+def test_an_earlier_release_reads_no_checksum_where_it_is_one_of_parts() -> None:
+    file = RemoteFile("m", 9, checksum=Checksum(Algorithm.SHA256, "ab" * 32, part_bytes=5))
+    (said,) = json.loads(Listing("s3://b/m", "sha256:c", (file,)).text())["files"]
+    assert {said[name] for name in ("sha256", *OF_WHOLE)} == {None}
 
 
 def test_what_a_store_of_chunks_knows_a_file_by_survives_and_makes_no_other_listing() -> None:
@@ -193,6 +205,20 @@ def test_an_archive_s_listing_survives_its_file_with_the_room_it_needs(
                 id=f"room for {room}",
             )
             for room in ("-1", '""', "true", "1.5")
+        ),
+        *(
+            pytest.param(
+                '{"storageUri": "s", "revision": "c", "files": [{"path": "m", "size": 1,'
+                f' "sha256": null, "ofParts": {parts}}}]}}',
+                id=f"parts {parts}",
+            )
+            for parts in (
+                *("1", "[]", "{}", '"crc32"'),
+                '{"algorithm": "crc16", "hexdigest": "ab", "size": 1}',
+                '{"algorithm": "crc32", "hexdigest": "ab", "size": 0}',
+                '{"algorithm": "crc32", "hexdigest": "ab", "size": true}',
+                '{"algorithm": "crc32", "hexdigest": 7, "size": 1}',
+            )
         ),
     ],
 )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -335,22 +334,11 @@ def test_an_etag_that_is_an_md5_is_one(bucket: Bucket, access: S3Access) -> None
     assert file.etag == f'"{md5}"'
 
 
-def upload_in_parts(bucket: Bucket, key: str, parts: list[bytes], **more: Any) -> None:
-    upload = bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key, **more)
-    names = {"Bucket": bucket.name, "Key": key, "UploadId": upload["UploadId"]}
-    done = []
-    for number, part in enumerate(parts, start=1):
-        said = bucket.client.upload_part(**names, PartNumber=number, Body=part, **more)
-        kept = {name: said[name] for name in ("ETag", "ChecksumSHA256") if name in said}
-        done.append({**kept, "PartNumber": number})
-    bucket.client.complete_multipart_upload(**names, MultipartUpload={"Parts": done})
-
-
 @pytest.mark.parametrize("more", [{}, {"ChecksumAlgorithm": "SHA256"}], ids=["plain", "sha256"])
 def test_an_object_in_parts_has_no_digest_of_the_whole(
     bucket: Bucket, access: S3Access, more: dict[str, str]
 ) -> None:
-    upload_in_parts(bucket, "m/a", [b"x" * (5 << 20), b"y"], **more)
+    bucket.add_in_parts("m/a", [b"x" * (5 << 20), b"y"], **more)
     (file,) = listed(access).files
     assert (file.sha256, file.checksum) == (None, None)
     assert file.etag is not None
@@ -388,7 +376,7 @@ def test_where_nothing_stronger_is_known_a_crc32c_of_the_whole_is_the_digest(
     bucket: Bucket, proxy: FaultProxy, access: S3Access, headers: dict[str, str], is_known: bool
 ) -> None:
     if "x-amz-checksum-type" in headers:
-        upload_in_parts(bucket, "m/a", [b"x" * (5 << 20), b"y"])
+        bucket.add_in_parts("m/a", [b"x" * (5 << 20), b"y"])
     else:
         bucket.add("m/a", b"x")
     said = Headers({"x-amz-checksum-crc32c": "4waSgw==", **headers})

@@ -1,23 +1,22 @@
 """Every checksum that S3 keeps, as a real store makes and tells it, finds a wrong byte."""
 
-import base64
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import pytest
 
 from agent.fill.hashes import Hashes
 from agent.planning.values import Algorithm, RemoteFile
-from demo.hub_faults import FlipBit, Headers
-from larder.errors import IntegrityError
+from demo.hub_faults import FlipBit, Headers, Status
+from larder.errors import IntegrityError, SourceUnavailableError
 from tests.agent.sources.contract.remotes import BIG, CONTENT, Remote, S3Server
 from tests.fakes.fault_proxy import Asked, Fault, FaultProxy
-from tests.fakes.s3_server import Bucket, s3_client
+from tests.fakes.s3_server import Bucket, crc32c, s3_client
 
 KEY = f"pub/m/{BIG}"
+MIB = 1 << 20
 KEPT = (Algorithm.SHA1, Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
 
 
@@ -54,9 +53,9 @@ def verify(remote: Remote) -> None:
     hashes.refuse_difference()
 
 
-def assert_a_wrong_byte_is_found(remote: Remote, expected: str) -> None:
+def assert_a_wrong_byte_is_found(remote: Remote, expected: str, flipped: int = 5000) -> None:
     verify(remote)
-    remote.proxy.faults.append(Fault(FlipBit(5000), remote.server.fetches))
+    remote.proxy.faults.append(Fault(FlipBit(flipped), remote.server.fetches))
     with pytest.raises(IntegrityError) as refused:
         verify(remote)
     assert refused.value.expected == expected
@@ -73,9 +72,8 @@ def test_a_checksum_of_an_object_whose_etag_is_none_finds_a_wrong_byte(
     match algorithm:
         case Algorithm.CRC64NVME:
             plain_client.put_object(Bucket=bucket.name, Key=KEY, Body=CONTENT)
-        case Algorithm.CRC32C:  # boto3 makes none without a library of AWS's; the store compares it
-            crc32c = google_crc32c.value(CONTENT).to_bytes(4)
-            bucket.add(KEY, CONTENT, ChecksumCRC32C=base64.b64encode(crc32c).decode())
+        case Algorithm.CRC32C:
+            bucket.add(KEY, CONTENT, ChecksumCRC32C=crc32c(CONTENT))
         case _:
             bucket.add(KEY, CONTENT, ChecksumAlgorithm=algorithm.upper())
     kms = Headers({"x-amz-server-side-encryption": "aws:kms"})
@@ -131,11 +129,121 @@ def test_of_an_upload_in_parts_a_crc32_of_the_whole_finds_a_wrong_byte(
     assert_a_wrong_byte_is_found(remote, checksum.hexdigest)
 
 
-@pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
-def test_checksums_of_parts_alone_are_none_of_the_whole(
-    remote: Remote, bucket: Bucket, large: str, algorithm: str
+# --- of an upload's parts -------------------------------------------------------------------------
+
+
+def part(asked: Asked) -> bool:
+    """Whether a request is for one part of an object."""
+    return "partNumber=" in asked.target
+
+
+def parts_of(*sizes: int) -> list[bytes]:
+    """Parts of so many bytes of one content, which has no period that could fit them."""
+    whole = (CONTENT + b"!") * (1 + sum(sizes) // len(CONTENT))
+    return [whole[sum(sizes[:n]) :][:size] for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("flipped", [0, 8 * MIB - 1, 8 * MIB, len(CONTENT) * 30 - 1])
+def test_of_an_upload_as_boto3_makes_it_the_parts_checksums_find_a_wrong_byte_in_each(
+    remote: Remote, bucket: Bucket, large: str, flipped: int
 ) -> None:
-    bucket.client.upload_file(large, bucket.name, KEY, ExtraArgs={"ChecksumAlgorithm": algorithm})
+    bucket.client.upload_file(large, bucket.name, KEY)
+    checksum = listed(remote).checksum
+    assert checksum is not None
+    assert (checksum.algorithm, checksum.part_bytes) == (Algorithm.CRC32, 8 * MIB)
+    assert_a_wrong_byte_is_found(remote, checksum.hexdigest, flipped)
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256"])
+def test_every_checksum_of_parts_finds_a_wrong_byte_in_each(
+    remote: Remote, bucket: Bucket, algorithm: str
+) -> None:
+    parts = parts_of(5 * MIB, 5 * MIB, 5 * MIB, 77)
+    bucket.add_in_parts(KEY, parts, ChecksumAlgorithm=algorithm)
+    file = listed(remote)
+    assert file.checksum is not None
+    assert file.checksum.algorithm == algorithm.lower()
+    verify(remote)
+    content = bytearray(b"".join(parts))
+    for flipped in (0, 5 * MIB, 15 * MIB - 1, 15 * MIB):
+        content[flipped] ^= 1
+        hashes = Hashes(file)
+        hashes.update(memoryview(content))
+        with pytest.raises(IntegrityError):
+            hashes.refuse_difference()
+        content[flipped] ^= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "questions"),
+    [
+        pytest.param((9 * MIB,), 1, id="one part"),
+        pytest.param((5 * MIB, 5 * MIB), 1, id="two, as large"),
+        pytest.param((5 * MIB, 5 * MIB, 5 * MIB), 2, id="three, as large"),
+        pytest.param((5 * MIB, 5 * MIB, 5 * MIB, 5 * MIB, 1), 2, id="five"),
+    ],
+)
+def test_it_takes_at_most_two_questions_to_know_equal_parts(
+    remote: Remote, bucket: Bucket, sizes: tuple[int, ...], questions: int
+) -> None:
+    bucket.add_in_parts(KEY, parts_of(*sizes), ChecksumAlgorithm="CRC32")
+    assert getattr(listed(remote).checksum, "part_bytes", None) == sizes[0]
+    assert sum(part(asked) for asked in remote.proxy.requests) == questions
+    verify(remote)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param((6 * MIB, 5 * MIB, 5 * MIB, 1), id="the first is the largest"),
+        pytest.param((5 * MIB, 6 * MIB, 5 * MIB, 1), id="as many as equal ones were"),
+        pytest.param((6 * MIB, 5 * MIB, 6 * MIB), id="as many, and the last as large"),
+        pytest.param((5 * MIB, 6 * MIB), id="the last is the largest"),
+    ],
+)
+def test_an_object_in_unequal_parts_is_taken_and_the_first_fill_is_the_reference(
+    remote: Remote, bucket: Bucket, sizes: tuple[int, ...]
+) -> None:
+    bucket.add_in_parts(KEY, parts_of(*sizes), ChecksumAlgorithm="CRC32")
     file = listed(remote)
     assert (file.sha256, file.checksum) == (None, None)
     verify(remote)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            pytest.param(Status(status), id=str(status))
+            for status in (400, 403, 404, 405, 416, 501)
+        ),
+        pytest.param(Headers({"ETag": '"of-the-part"'}), id="of another ETag"),
+        pytest.param(Headers({"Content-Length": None}), id="without a size"),
+    ],
+)
+def test_where_parts_may_not_be_asked_for_the_first_fill_is_the_reference(
+    remote: Remote, bucket: Bucket, large: str, answer: Status | Headers
+) -> None:
+    bucket.client.upload_file(large, bucket.name, KEY)
+    remote.proxy.faults.append(Fault(answer, part))
+    assert listed(remote).checksum is None
+    verify(remote)
+
+
+def test_a_store_that_is_busy_when_asked_for_parts_is_asked_again_later(
+    remote: Remote, bucket: Bucket, large: str
+) -> None:
+    bucket.client.upload_file(large, bucket.name, KEY)
+    remote.proxy.faults.append(Fault(Status(503), part))
+    with pytest.raises(SourceUnavailableError):
+        listed(remote)
+
+
+@pytest.mark.parametrize("said", ["tgFDsA==", "tgFD-2", "tgFDsA==-0", "tgFDsA==-3", "-2", "!-2"])
+def test_what_is_no_checksum_of_so_many_parts_is_none(
+    remote: Remote, bucket: Bucket, large: str, said: str
+) -> None:
+    bucket.client.upload_file(large, bucket.name, KEY)
+    other = Headers({"x-amz-checksum-crc32": said})
+    remote.proxy.faults.append(Fault(other, lambda asked: is_head(asked) and not part(asked)))
+    assert listed(remote).checksum is None
