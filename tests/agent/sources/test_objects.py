@@ -89,3 +89,8 @@ def test_an_empty_prefix_is_the_whole_bucket() -> None:
     store = Listed(iter(["x", "d/y"]), prefix="")
     listing = ObjectSource(store).list(SourceRequest("s3://b"))
     assert [file.path for file in listing.files] == ["d/y", "x"]
+
+
+def test_markers_of_folders_are_no_files_at_any_depth_and_with_bytes() -> None:
+    store = Listed(iter(["m/", "m/d/", "m/d/e/", "m/d/e/f"]))
+    assert [file.path for file in ObjectSource(store).list(REQUEST).files] == ["d/e/f"]
