@@ -36,6 +36,7 @@ class Slot:
     rate_bytes_per_second: int | None
     eta_seconds: int | None
     revision: str | None
+    unproven_files: int | None
     storage_uri: str | None
     reason: str | None
 
@@ -99,6 +100,7 @@ def _slot(
         rate_bytes_per_second=status.rate_bytes_per_second if is_filling else None,
         eta_seconds=status.eta_seconds if is_filling else None,
         revision=manifest.revision if manifest else status.revision,
+        unproven_files=status.unproven_files,
         storage_uri=uri,
         reason=status.reason,
     )

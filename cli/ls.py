@@ -26,8 +26,8 @@ JSON_EXAMPLE: Final = """\
       "key": "52a2d80d4bc5fa16", "name": "llama", "state": "Downloading",
       "bytesDone": 1024, "bytesTotal": 4096, "donePercent": 25,
       "rateBytesPerSecond": 512, "etaSeconds": 6,
-      "revision": "0e9e39f249a16976918f6564b8830bc894c89659", "storageUri": "hf://org/llama",
-      "reason": null
+      "revision": "0e9e39f249a16976918f6564b8830bc894c89659", "unprovenFiles": 0,
+      "storageUri": "hf://org/llama", "reason": null
     }
   ],
   "usage": {

@@ -5,14 +5,15 @@ other versions. Unknown keys are ignored, missing optional ones have the default
 
     {"version": 1, "state": "Downloading", "sequence": 17, "bytesDone": 1024, "bytesTotal": 4096,
      "rateBytesPerSecond": 512, "etaSeconds": 6, "joinTimeoutSeconds": 1800, "restarting": false,
-     "reason": null, "revision": "0e9e39f2…", "unlistedSince": null}
+     "reason": null, "revision": "0e9e39f2…", "unprovenFiles": 0, "unlistedSince": null}
 
 `sequence` grows with every write that a living fill makes: pods compare it on their own clocks and
 never look at timestamps. `reason` says why a model is Failed, or what a Queued one waits for:
 `ConcurrencyLimit`, other fills (the catalog's `fills.maxConcurrent`). `bytesTotal` is 0 and
 `etaSeconds` null when nobody can say. Nothing in it names a host, a token, another model or another
-tenant. `unlistedSince` (unix seconds) is for the agent itself: it must survive a restart, so it
-stands beside the model.
+tenant. `unprovenFiles` are those of which the source told no digest, nor the catalog one of the
+model: the first fill is what they are compared with; null where nobody knows. `unlistedSince` (unix
+seconds) is for the agent itself: it must survive a restart, so it stands beside the model.
 """
 
 import json
@@ -68,6 +69,7 @@ class SlotStatus:
     restarting: bool = False
     reason: str | None = None
     revision: str | None = None
+    unproven_files: int | None = None
     unlisted_since: int | None = None
 
     def text(self) -> str:
@@ -84,6 +86,7 @@ class SlotStatus:
             "restarting": self.restarting,
             "reason": self.reason,
             "revision": self.revision,
+            "unprovenFiles": self.unproven_files,
             "unlistedSince": self.unlisted_since,
         }
         return json.dumps(document) + "\n"
@@ -106,6 +109,7 @@ def parse_status(text: str) -> SlotStatus | None:
             restarting=bool(raw.get("restarting", False)),
             reason=_optional_text(raw.get("reason")),
             revision=_optional_text(raw.get("revision")),
+            unproven_files=_optional_int(raw.get("unprovenFiles")),
             unlisted_since=_optional_int(raw.get("unlistedSince")),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -89,6 +89,7 @@ def _status(
         join_timeout_seconds=wishes.limits.join_timeout_seconds,
         unlisted_since=None if is_listed else min(before.unlisted_since or now_unix, now_unix),
         revision=now.revision or _known_revision(key, seen),
+        unproven_files=before.unproven_files if slot.has_content else _unproven(key, seen, wishes),
         sequence=before.sequence,
     )
     return now if now == before else replace(now, sequence=_next_sequence(before, now))
@@ -127,6 +128,14 @@ def _is_measured(key: Key, seen: Observation) -> bool:
 def _known_revision(key: Key, seen: Observation) -> str | None:
     listing = _listing(key, seen)
     return listing.revision if listing else None
+
+
+def _unproven(key: Key, seen: Observation, wishes: Wishes) -> int | None:
+    """How many files a fill has nothing to compare with: no digest of the source, and no pin."""
+    listing, entry = _listing(key, seen), wishes.entries.get(key)
+    if listing is None:
+        return None
+    return 0 if entry and entry.digest else listing.unproven_files
 
 
 def _listing(key: Key, seen: Observation) -> Listing | None:

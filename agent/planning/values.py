@@ -105,6 +105,11 @@ class Listing:
         """The only file, if what comes of it is not known before it is there."""
         return next((file for file in self.files if file.unpacked_bytes is not None), None)
 
+    @property
+    def unproven_files(self) -> int:
+        """How many files the source tells no digest of: the first fill is the reference."""
+        return sum(not (file.sha256 or file.checksum) for file in self.files)
+
     def text(self) -> str:
         """What `staging/<key>/listing.json` holds."""
         files = [

@@ -34,7 +34,8 @@ This page is made from the program by `python -m agent.sources.reference > docs/
 **Digest**: what the source says of the bytes before they are fetched; they are compared with it.
 Where it knows none, the bytes of a node's first fill are the reference (*trust on first use*): the
 manifest has their SHA-256, with which the slot is verified from then on. The catalog's `digest`
-pins a model in either case.
+pins a model in either case. A slot's status counts the files that nothing else vouches for:
+`unprovenFiles`, in `larder ls --output json`.
 
 **Revision**: what names these very bytes. Where there is no commit, it is `sha256:` of path, size,
 ETag and version of every file. What was resolved is in the slot's manifest. Every range is asked

@@ -1,5 +1,6 @@
 """The agent as one whole: a real hub, real children, a temporary root, and time moved by hand."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -33,9 +34,12 @@ from larder.node_report import NodeReport
 from larder.quantities import Share
 from runtime.catalog_file import CatalogFile
 from runtime.clock import ManualClock
+from tests.fakes.file_server import FileServer
 
 FILES = {"config.json": b'{"a": 1}', "weights/model.safetensors": b"w" * 50_000, "empty": b""}
 OTHER = {"model.safetensors": b"o" * 60_000}
+TINY = b"one file"
+TINY_DIGEST = f"sha256:{hashlib.sha256(TINY).hexdigest()}"
 TURNS = 200
 DAY = 86400.0
 
@@ -203,6 +207,7 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     assert agent.content(b) == OTHER
     status = agent.status(a)
     assert (status["state"], status["revision"]) == ("Ready", commit(hub, "a"))
+    assert status["unprovenFiles"] == 0
     assert (agent.root.path / "slots" / a / "initializer").read_bytes() == b"the initializer"
     assert agent.metric("models", state="Ready") == 2
     assert agent.metric("fills_total", result="Success") == 2
@@ -214,6 +219,23 @@ def test_what_the_catalog_lists_becomes_ready_with_the_hubs_bytes(
     assert (last.node, last.used_bytes, last.catalog_problems) == ("node-1", size_bytes, ())
     assert {m.name: m.state for m in last.models} == {"a": "Ready", "b": "Ready"}
     assert agent.news == ["ModelReady", "ModelReady"]
+
+
+@pytest.mark.parametrize(("digest", "unproven_files"), [("", 1), (TINY_DIGEST, 0)])
+def test_a_ready_model_says_whether_only_its_first_fill_vouches_for_it(
+    agent: Agent, catalog: Path, digest: str, unproven_files: int
+) -> None:
+    pin = f", digest: '{digest}'" if digest else ""
+    uri = "https://models.example/tiny.gguf"
+    with FileServer({"/tiny.gguf": TINY}) as server:
+        catalog.write_text(
+            "apiVersion: larder.dev/v1alpha1\nkind: Catalog\nmodels:\n"
+            f"  - {{name: tiny, storageUri: '{uri}', namespaces: [chat],"
+            f" fetchFrom: '{server.url}'{pin}}}\n"
+        )
+        agent.settle()
+    status = agent.status(identity_of(uri).key)
+    assert (status["state"], status["unprovenFiles"]) == ("Ready", unproven_files)
 
 
 def test_a_fill_knows_how_many_share_what_its_node_may_ask_of_a_hub_and_hf_xet_s_memory(

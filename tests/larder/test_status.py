@@ -24,6 +24,7 @@ statuses = st.builds(
     reason=texts,
     revision=texts,
     unlisted_since=st.none() | counts,
+    unproven_files=st.none() | counts,
 )
 
 

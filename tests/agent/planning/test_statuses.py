@@ -15,6 +15,7 @@ from agent.planning.values import (
     StagingFacts,
 )
 from agent.planning.wishes import Limits, Wanted, Wishes
+from larder.catalog import ModelEntry
 from larder.contract import FillFailure
 from larder.layout import Digest, Key
 from larder.manifest import ManifestFile, make_manifest
@@ -48,6 +49,28 @@ def test_a_ready_slot_says_what_it_holds() -> None:
     status = status_of(replace(SEEN, inventory=Inventory({A: READY})))
     assert (status.state, status.bytes_done, status.bytes_total) == (ModelState.READY, 7, 7)
     assert status.revision == "c" * 40
+
+
+def test_files_that_nothing_vouches_for_are_counted_while_the_listing_is_there_and_kept_after() -> (
+    None
+):
+    files = (RemoteFile("f", 7), RemoteFile("g", 7, Digest("1" * 64)))
+    staged = {A: StagingFacts(Listing("s3://b/m", "1", files))}
+    filling = status_of(replace(SEEN, inventory=Inventory(staging=staged)))
+    assert filling.unproven_files == 1
+    ready = replace(SEEN, inventory=Inventory({A: READY}), statuses={A: filling})
+    assert status_of(ready).unproven_files == 1
+    gone = replace(SEEN, statuses={A: status_of(ready)})
+    assert status_of(gone).unproven_files is None
+
+
+def test_a_model_whose_digest_the_catalog_pins_has_no_file_that_nothing_vouches_for() -> None:
+    staged = {A: StagingFacts(Listing("s3://b/m", "1", (RemoteFile("f", 7),)))}
+    for digest, count in ((f"sha256:{'1' * 64}", 0), (None, 1)):
+        entry = ModelEntry(name="a", storage_uri="s3://b/m", namespaces=["chat"], digest=digest)
+        wishes = Wishes({A: Wanted(A, "a")}, Limits(1000, 0), {A: entry})
+        seen = replace(SEEN, wishes=wishes, inventory=Inventory(staging=staged))
+        assert status_of(seen).unproven_files == count
 
 
 def test_content_that_must_not_be_used_is_quarantined() -> None:
