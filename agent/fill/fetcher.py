@@ -41,11 +41,15 @@ class _Minute:
 
 
 class Fetcher:
-    """For one thread; another one may break its connection off. `stopped` ends all that it does."""
+    """For one thread; another one may break its connection off. `stopped` ends all that it does.
+
+    While it `is_asking`, there is no connection to break off: the source has not answered yet.
+    """
 
     def __init__(self, ground: Ground, stopped: Event) -> None:
         self._ground = ground
         self._stopped = stopped
+        self.is_asking = False
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
         self._lock = Lock()
         self._body: Body | None = None
@@ -61,9 +65,11 @@ class Fetcher:
             is_to_end = claim.end == partial.file.size_bytes
             length = None if is_to_end else claim.left_bytes
             try:
+                self.is_asking = True
                 with place.source.fetch(
                     self._ground.listing, partial.file, claim.position, length
                 ) as body:
+                    self.is_asking = False
                     self._read(body, partial, claim)
             except RangeRefusedError as error:
                 if partial.fetch_alone(claim, anew=True):
@@ -71,6 +77,8 @@ class Fetcher:
             except SourceUnavailableError as error:
                 if not self._stopped.is_set():
                     patience.endure(self._told(error, partial), claim.position)
+            finally:
+                self.is_asking = False
 
     def abort(self) -> None:
         """Break off whatever is being read."""

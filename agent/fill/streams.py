@@ -41,12 +41,17 @@ class Streams:
             fetcher.abort_if_slow()
 
     def stop(self) -> None:
-        """End all of them, wherever they are. Waits until they are gone."""
+        """End all of them, wherever they are.
+
+        Waits until they are gone; but for one whose source has not answered yet, which touches no
+        file any more: a fault is not told later because somebody else is silent.
+        """
         self._stopped.set()
         self._supply.stop()
         for fetcher, thread in zip(self._fetchers, self._threads, strict=True):
             fetcher.abort()
-            thread.join()
+            if not fetcher.is_asking:
+                thread.join()
 
     def _started(self, number: int) -> Thread:
         thread = Thread(target=self._work, args=(number,), name=f"stream-{number}", daemon=True)

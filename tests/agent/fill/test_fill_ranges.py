@@ -180,6 +180,41 @@ def desk_for(folder: str, listing: Listing, **pace: Any) -> FillDesk:
     return desk
 
 
+class SilentSource(RangesSource):
+    """Refuses the first range, once it has been asked for the second: that it never answers."""
+
+    def __init__(self, listing: Listing, content: bytes) -> None:
+        super().__init__(listing, content)
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+        self.has_answered = False
+
+    @contextmanager
+    def fetch(
+        self, listing: Listing, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[RangeOf]:
+        if offset:
+            self.is_asked.set()
+            self.may_answer.wait(ENOUGH_SECONDS)
+            self.has_answered = True
+            with super().fetch(listing, file, offset, length) as body:
+                yield body
+        self.is_asked.wait(ENOUGH_SECONDS)
+        raise PermanentError(FillFailure.MODEL_NOT_FOUND, "it is gone")
+
+
+def test_a_fault_is_told_though_another_stream_waits_for_an_answer(tmp_path: Path) -> None:
+    content = b"x" * 4000
+    listing = one_file(content)
+    desk = desk_for(str(tmp_path / "root"), listing, range_bytes=2000, first_streams=2)
+    source = SilentSource(listing, content)
+    try:
+        with pytest.raises(PermanentError, match="it is gone"):
+            desk.fill(source)
+        assert not source.has_answered
+    finally:
+        source.may_answer.set()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.integers(1, 4000),
