@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from threading import Event, Thread
+from typing import Final
 
 from agent.fill.fetcher import Fetcher
 from agent.fill.ground import Ground
 from agent.fill.partial import StoppedError
 from agent.fill.supply import Supply
+
+_SILENCE_SECONDS: Final = 1.0
 
 
 class Streams:
@@ -43,14 +46,18 @@ class Streams:
     def stop(self) -> None:
         """End all of them, wherever they are.
 
-        Waits until they are gone; but for one whose source has not answered yet, which touches no
-        file any more: a fault is not told later because somebody else is silent.
+        Waits until they are gone; but a second only, all in all, for those whose source has not
+        answered yet, and who touch no file any more: no fault is told later for their silence.
         """
         self._stopped.set()
         self._supply.stop()
+        silence_seconds = _SILENCE_SECONDS
         for fetcher, thread in zip(self._fetchers, self._threads, strict=True):
             fetcher.abort()
-            if not fetcher.is_asking:
+            if fetcher.is_asking:
+                thread.join(silence_seconds)
+                silence_seconds = 0.0 if thread.is_alive() else silence_seconds
+            else:
                 thread.join()
 
     def _started(self, number: int) -> Thread:

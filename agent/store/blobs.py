@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import PurePosixPath
 
@@ -41,17 +42,12 @@ def add_blob(
         at.opened(root_fd, _fan(digest), create=True) as fd,
     ):
         at.set_mode(partial_dir_fd, partial_name, _BLOB_MODE)
+        # In one step: a partial file with a second link that is no blob would be fetched again.
+        with suppress(FileExistsError):
+            at.link(partial_dir_fd, partial_name, fd, digest)
         if not _is_blob(fd, digest, size_bytes):
-            temporary = at.temporary_name()
-            at.link(partial_dir_fd, partial_name, fd, temporary)
-            _put(fd, temporary, digest)
-
-
-def _put(fd: int, temporary: str, digest: Digest) -> None:
-    """Give a temporary file its blob's name, over whatever is there."""
-    if at.is_directory(fd, digest):
-        at.remove_tree(fd, digest)
-    at.rename(fd, temporary, fd, digest)
+            at.remove_tree(fd, digest)
+            at.link(partial_dir_fd, partial_name, fd, digest)
 
 
 def link_blob(root_fd: int, digest: Digest, size_bytes: int, tree_fd: int, path: str) -> bool:
