@@ -13,15 +13,18 @@ by ranges. Formats and calls are the published specification's.
 import contextlib
 import hashlib
 import json
+import os
 import re
 import ssl
 import struct
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import hf_xet
@@ -99,12 +102,18 @@ class Cas:
         self._server.server_close()
 
     def upload(self, paths: Iterable[Path]) -> list[str]:
-        """Have hf_xet upload files; their Xet hashes."""
+        """Have hf_xet upload files; their Xet hashes.
+
+        It remembers on disk what a store has, by the store's URL: another store has had that port.
+        """
         settings = {"telemetry.enabled": False, "client.shard_api_version": 1}
-        session = hf_xet.XetSession(hf_xet.XetConfig().with_config(settings))
-        with session.new_upload_commit(
-            endpoint=self.url, token=TOKEN, token_expiry_unix_secs=EXPIRES
-        ) as commit:
+        with (
+            tempfile.TemporaryDirectory() as memory,
+            patch.dict(os.environ, {"HF_XET_CACHE": memory}),
+            hf_xet.XetSession(hf_xet.XetConfig().with_config(settings)).new_upload_commit(
+                endpoint=self.url, token=TOKEN, token_expiry_unix_secs=EXPIRES
+            ) as commit,
+        ):
             sent = [commit.start_upload_file(str(path)) for path in paths]
         return [str(upload.result().xet_info.hash) for upload in sent]
 
