@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from agent.fill.job import (
@@ -37,6 +36,7 @@ from larder.layout import Key
 from larder.status import ModelState
 from runtime.clock import Clock
 from runtime.logs import get_logger
+from runtime.memory import resident_bytes
 
 RATE_WINDOW_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 5.0
@@ -48,7 +48,6 @@ _PASSED_ON: Final = (
     "PATH", "LANG", "LC_ALL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 _log = get_logger()
 
@@ -143,11 +142,7 @@ class Child:
 
     def memory_bytes(self) -> int:
         """Its resident memory; 0 when that cannot be said."""
-        try:
-            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * _PAGE_BYTES
+        return resident_bytes(self._process.pid)
 
     def kill(self, verdict: str) -> None:
         """End it at once, for a reason that becomes its result."""

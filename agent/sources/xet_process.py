@@ -13,15 +13,14 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from agent.sources.web import Network
 from larder.layout import XET
+from runtime.memory import resident_bytes
 
 WATCH_SECONDS: Final = 0.1
 _WORDS_MAX_BYTES: Final = 4096
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class XetProcess:
@@ -79,14 +78,8 @@ class XetProcess:
 
     def _watch(self) -> None:
         while not self._ended.wait(WATCH_SECONDS):
-            if self._memory_bytes() > self._limit_bytes:
+            if resident_bytes(self._process.pid) > self._limit_bytes:
                 self.kill(f"it took more than {self._limit_bytes} bytes of memory")
-
-    def _memory_bytes(self) -> int:
-        with suppress(OSError, IndexError):
-            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-            return int(pages) * _PAGE_BYTES
-        return 0
 
 
 class XetBody:
