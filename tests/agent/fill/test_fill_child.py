@@ -17,61 +17,33 @@ from typing import Any
 import pytest
 import structlog
 from fill_desk import KEY, PACE, FillDesk
+from fill_parent import Parent
 
 from agent.fill.child import child_environment
 from agent.fill.job import Heard, Job, Operation, Pace, Steering, event_line
-from agent.fill.runner import FillResult, Fills
+from agent.fill.runner import Fills
 from agent.sources.secret import HF_TOKEN, Secret
 from demo.hub import Cut, Fault, FlipBit, Hub, Repo, Stall, Status
 from larder.contract import FillFailure
 from larder.errors import PermanentError, TransientError
 from larder.layout import Key
 from larder.status import ModelState
-from runtime.clock import ManualClock
 
 BIG = "model.safetensors"
 BEARER = "hf_verysecretverysecret"
 SECRET = Secret({HF_TOKEN: BEARER})
-ENOUGH_SECONDS = 30.0
+ENOUGH_SECONDS = Parent.enough_seconds
 
 
-class Parent:
-    """An agent's side of fills; time stands still unless a test moves it."""
-
-    def __init__(self, root: Path, endpoint: str) -> None:
-        self.news = threading.Semaphore(0)
-        self.clock = ManualClock()
-        self.finished: list[FillResult] = []
-        self.fills = Fills(clock=self.clock, wake=self.news.release, stall_seconds=60.0)
-        self.job = Job(
-            Operation.FILL, str(root), KEY, "hf://acme/tiny", "main", endpoint, SECRET, pace=PACE
-        )
-
-    def start(self, **changes: Any) -> None:
-        self.fills.start(replace(self.job, **changes), 1234)
-
-    def result(self) -> FillResult:
-        """The next result, whenever it comes."""
-        while True:
-            self.finished += self.fills.take_finished()
-            if self.finished:
-                return self.finished.pop(0)
-            assert self.news.acquire(timeout=ENOUGH_SECONDS)
-
-    def run(self, operation: Operation, **changes: Any) -> FillResult:
-        self.start(operation=operation, **changes)
-        return self.result()
-
-    @property
-    def pid(self) -> int:
-        (child,) = self.fills._children.values()
-        return child._process.pid
+def job_at(root: Path, hub: Hub) -> Job:
+    uri = "hf://acme/tiny"
+    return Job(Operation.FILL, str(root), KEY, uri, "main", hub.url, SECRET, pace=PACE)
 
 
 @pytest.fixture
 def parent(tmp_path: Path, hub: Hub) -> Iterator[Parent]:
     (tmp_path / "root").mkdir()
-    parent = Parent(tmp_path / "root", hub.url)
+    parent = Parent(job_at(tmp_path / "root", hub))
     yield parent
     parent.fills.stop()
 
@@ -182,7 +154,7 @@ def test_a_staging_that_another_child_holds_is_left_alone(parent: Parent, hub: H
     hub.faults.append(Fault(Stall(after_bytes=10), path=BIG, kind="cdn", times=1))
     parent.start()
     assert hub.stalled.wait(ENOUGH_SECONDS)
-    second = Parent(Path(parent.job.root), hub.url)
+    second = Parent(parent.job)
     error = second.run(Operation.FILL).error
     assert isinstance(error, TransientError)
     assert "has not ended yet" in str(error)
@@ -331,7 +303,7 @@ def test_a_child_needs_a_fraction_of_the_model_s_size_in_memory(tmp_path: Path) 
     (tmp_path / "root").mkdir()
     peak_mib = 0.0
     with Hub({"acme/tiny": Repo({BIG: weights})}) as hub:
-        parent = Parent(tmp_path / "root", hub.url)
+        parent = Parent(job_at(tmp_path / "root", hub))
         assert parent.run(Operation.RESOLVE, pace=Pace()).error is None
         parent.start(pace=Pace(first_streams=8))
         status = Path(f"/proc/{parent.pid}/status")

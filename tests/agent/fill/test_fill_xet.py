@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import structlog
 from fill_desk import KEY
+from fill_parent import Parent
 
 from agent.fill.job import Job, Operation, Pace
-from agent.fill.runner import FillResult, Fills
+from agent.fill.runner import FillResult
 from agent.sources.secret import HF_TOKEN, Secret
 from demo.hub import Fault, Hub, Repo, Status
 from larder.layout import staging_path
-from runtime.clock import ManualClock
 from tests.fakes.xet_cas import TOKEN, Cas
 
 MIB = 1024 * 1024
@@ -31,15 +31,14 @@ ENOUGH_SECONDS = 60.0
 PACE = Pace(part_bytes=MIB, range_bytes=2 * MIB, first_wait_seconds=0.01, chunk_seconds=600.0)
 
 
-class Parent:
-    """An agent's side of a fill that may use hf-xet."""
+class XetParent(Parent):
+    """One whose fills may use hf-xet."""
+
+    enough_seconds = ENOUGH_SECONDS
 
     def __init__(self, root: Path, endpoint: str) -> None:
         root.mkdir()
-        self.news = threading.Semaphore(0)
-        self.fills = Fills(clock=ManualClock(), wake=self.news.release)
-        self.staging = root / staging_path(KEY)
-        self.job = Job(
+        job = Job(
             Operation.RESOLVE,
             str(root),
             KEY,
@@ -50,14 +49,8 @@ class Parent:
             pace=PACE,
             xet_memory_bytes=1024 * MIB,
         )
-
-    def start(self, **changes: Any) -> None:
-        self.fills.start(replace(self.job, **changes), 1234)
-
-    def result(self) -> FillResult:
-        while not (finished := self.fills.take_finished()):
-            assert self.news.acquire(timeout=ENOUGH_SECONDS)
-        return finished[0]
+        super().__init__(job)
+        self.staging = root / staging_path(KEY)
 
     def resolve(self) -> None:
         self.start()
@@ -67,11 +60,6 @@ class Parent:
         self.resolve()
         self.start(operation=Operation.FILL, **changes)
         return self.result()
-
-    @property
-    def pid(self) -> int:
-        (child,) = self.fills._children.values()
-        return child._process.pid
 
 
 @pytest.fixture
@@ -92,8 +80,8 @@ def hub(tmp_path: Path, cas: Cas) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def parent(tmp_path: Path, hub: Hub) -> Iterator[Parent]:
-    parent = Parent(tmp_path / "root", hub.url)
+def parent(tmp_path: Path, hub: Hub) -> Iterator[XetParent]:
+    parent = XetParent(tmp_path / "root", hub.url)
     yield parent
     parent.fills.stop()
 
@@ -135,7 +123,7 @@ def ends(pid: int) -> bool:
 
 
 def test_a_file_that_the_hub_has_in_chunks_comes_by_hf_xet_byte_for_byte(
-    parent: Parent, hub: Hub, cas: Cas
+    parent: XetParent, hub: Hub, cas: Cas
 ) -> None:
     assert parent.fill().error is None
     assert (parent.staging / "tree" / BIG).read_bytes() == CONTENT
@@ -147,9 +135,9 @@ def test_a_file_that_the_hub_has_in_chunks_comes_by_hf_xet_byte_for_byte(
 
 
 def test_a_fill_is_the_same_with_hf_xet_and_without(
-    parent: Parent, hub: Hub, tmp_path: Path
+    parent: XetParent, hub: Hub, tmp_path: Path
 ) -> None:
-    plain = Parent(tmp_path / "plain", hub.url)
+    plain = XetParent(tmp_path / "plain", hub.url)
     assert plain.fill(xet_memory_bytes=0).error is None
     assert parent.fill().error is None
     manifests = [(each.staging / "manifest").read_bytes() for each in (plain, parent)]
@@ -157,7 +145,7 @@ def test_a_fill_is_the_same_with_hf_xet_and_without(
 
 
 @pytest.mark.parametrize("by", ["default", "a limit on bandwidth"])
-def test_hf_xet_is_not_used_by(by: str, parent: Parent, hub: Hub, cas: Cas) -> None:
+def test_hf_xet_is_not_used_by(by: str, parent: XetParent, hub: Hub, cas: Cas) -> None:
     changes: dict[str, Any] = {}
     if by == "default":
         changes["xet_memory_bytes"] = Job.__dataclass_fields__["xet_memory_bytes"].default
@@ -199,7 +187,7 @@ def faulty(fault: str, hub: Hub, cas: Cas) -> dict[str, Any]:
     ],
 )
 def test_a_fault_of_hf_xet_s_is_told_once_and_the_fill_goes_on_over_https(
-    parent: Parent, hub: Hub, cas: Cas, fault: str, told: str
+    parent: XetParent, hub: Hub, cas: Cas, fault: str, told: str
 ) -> None:
     changes = faulty(fault, hub, cas)
     with structlog.testing.capture_logs() as logs:
@@ -214,7 +202,9 @@ def test_a_fault_of_hf_xet_s_is_told_once_and_the_fill_goes_on_over_https(
     assert not any(secret in str(logs) for secret in (TOKEN, BEARER, "secret-of-a-link"))
 
 
-def test_what_hf_xet_brought_before_it_failed_is_kept(parent: Parent, hub: Hub, cas: Cas) -> None:
+def test_what_hf_xet_brought_before_it_failed_is_kept(
+    parent: XetParent, hub: Hub, cas: Cas
+) -> None:
     cas.downloads_left = 2
     assert parent.fill(pace=replace(PACE, most_streams=1)).error is None
     assert (parent.staging / "tree" / BIG).read_bytes() == CONTENT
@@ -224,7 +214,7 @@ def test_what_hf_xet_brought_before_it_failed_is_kept(parent: Parent, hub: Hub, 
 
 
 @pytest.mark.parametrize("end", ["killed", "cancelled"])
-def test_no_hf_xet_outlives_its_fill(parent: Parent, cas: Cas, end: str) -> None:
+def test_no_hf_xet_outlives_its_fill(parent: XetParent, cas: Cas, end: str) -> None:
     cas.stalls = True
     parent.resolve()
     parent.start(operation=Operation.FILL)
@@ -239,7 +229,7 @@ def test_no_hf_xet_outlives_its_fill(parent: Parent, cas: Cas, end: str) -> None
 
 
 def test_hf_xet_is_told_nothing_that_others_can_read_and_never_the_hub_s_token(
-    parent: Parent, cas: Cas
+    parent: XetParent, cas: Cas
 ) -> None:
     cas.stalls = True
     parent.resolve()
